@@ -1,0 +1,1 @@
+"""nnvis: see how your network learns, and why it doesn't."""

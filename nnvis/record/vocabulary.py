@@ -1,0 +1,177 @@
+"""The words in which a run is told: series, layers, histograms, findings. Plain numpy, no torch.
+
+    run = nnvis.load_run("runs/digits-mlp/1-seed0")
+    run.scalars["loss/val"].values            # (T,)
+    run.layers["grad_norm"].at(step=0)        # (L,)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+FloatArray = NDArray[np.floating]
+IntArray = NDArray[np.integer]
+BoolArray = NDArray[np.bool_]
+
+ABSENCE_REASONS: tuple[str, ...] = (
+    "",  # 0: present
+    "not recorded",  # the layer was not known yet, or no longer
+    "not called",
+    "no backward pass",
+    "frozen",
+    "no gradient",
+    "non-tensor output",
+    "non-float output",
+    "empty output",
+    "not applicable",
+    "not measured",
+)
+"""Why a value is absent. The position is the code written to the log: append only, never reorder."""
+
+LAYER_QUANTITIES: dict[str, str] = {
+    "activation_mean": "mean of the layer's output over the batch",
+    "activation_std": "standard deviation of the layer's output over the batch",
+    "activation_absmax": "largest magnitude in the layer's output",
+    "zero_fraction": "share of outputs that are exactly 0, in [0, 1]; nonlinearities only",
+    "dead_fraction": "share of units that are 0 for the whole batch, in [0, 1]; nonlinearities only",
+    "saturated_fraction": "share of outputs within 3% of the range from either bound, in [0, 1]; bounded nonlinearities",
+    "activation_grad_norm": "L2 norm of the loss's gradient with respect to the layer's output",
+    "activation_grad_rms": "root mean square of the loss's gradient with respect to the layer's output",
+    "weight_norm": "L2 norm of the layer's own parameters",
+    "grad_norm": "L2 norm of the gradient of the layer's own parameters, before clipping",
+    "grad_rms": "root mean square of the gradient of the layer's own parameters, before clipping",
+    "update_norm": "L2 norm of the change that this step made to the layer's own parameters",
+    "update_ratio": "update_norm / weight_norm",
+    "activation_nonfinite": "number of NaN and Inf in the layer's output",
+    "activation_grad_nonfinite": "number of NaN and Inf in the gradient with respect to the layer's output",
+    "grad_nonfinite": "number of NaN and Inf in the gradient of the layer's own parameters",
+}
+"""Every per-layer quantity and what it means (design: one row for each measured optimizer step)."""
+
+HISTOGRAM_QUANTITIES: dict[str, str] = {
+    "activation": "values of the layer's output",
+    "activation_grad": "values of the loss's gradient with respect to the layer's output",
+    "grad": "values of the gradient of the layer's own parameters",
+}
+
+_MAGNITUDES = 10.0 ** np.array([-24.0, -16, -12, -10, -8, -6, -5, -4, -3, -2, -1, 0, 1, 2, 6])
+HISTOGRAM_EDGES: FloatArray = np.concatenate([[-np.inf], -_MAGNITUDES[::-1], [0.0], _MAGNITUDES, [np.inf]])
+"""(33,) edges of the 32 histogram bins: by magnitude with sign, so that 1e-20 is as visible as 1.
+
+Zero, NaN and Inf are counted apart. A positive value v lies in the bin with edges[i] <= v < edges[i + 1],
+a negative one in the mirrored bin.
+"""
+
+
+@dataclass(frozen=True)
+class Series:
+    """A scalar over time."""
+
+    steps: IntArray  # (T,) optimizer updates completed
+    values: FloatArray  # (T,)
+
+    @property
+    def last(self) -> float:
+        """The newest value; NaN where there is none."""
+        return float(self.values[-1]) if len(self.values) else float("nan")
+
+
+@dataclass(frozen=True)
+class LayerSeries:
+    """A quantity of every layer over time. A measured NaN is present; a gap is not, and has a reason."""
+
+    steps: IntArray  # (T,)
+    layers: tuple[str, ...]  # L names in the order in which the layers first ran
+    values: FloatArray  # (T, L), NaN where absent
+    present: BoolArray  # (T, L)
+    reason_codes: IntArray  # (T, L) positions in ABSENCE_REASONS
+
+    @property
+    def reasons(self) -> NDArray[np.str_]:
+        """(T, L) why a value is absent; "" where it is present."""
+        return np.array(ABSENCE_REASONS)[self.reason_codes]
+
+    def at(self, step: int) -> FloatArray:
+        """(L,) the values measured at the last measured step that is not after `step` (the first one if none)."""
+        row = int(np.searchsorted(self.steps, step, side="right")) - 1
+        return self.values[max(row, 0)]
+
+
+@dataclass(frozen=True)
+class HistogramSeries:
+    """Counts of values by magnitude, of a sample of at most 4096 values a layer and step."""
+
+    steps: IntArray  # (T,)
+    layers: tuple[str, ...]  # L
+    edges: FloatArray  # (B + 1,)
+    counts: IntArray  # (T, L, B)
+    zeros: IntArray  # (T, L) values that are exactly 0
+    nonfinite: IntArray  # (T, L) NaN and Inf
+
+
+@dataclass(frozen=True)
+class LayerInfo:
+    """One row of the network's table, in the order in which the layers first ran."""
+
+    name: str  # its `named_modules()` name; `name#2` for a second call within one forward pass
+    kind: str  # the class's name, "Linear"
+    output_shape: tuple[int, ...] | None  # without the batch dimension; None where the output is no tensor
+    parameters: int  # number of own parameters
+    trainable: int  # of these, those that require a gradient
+    group: str = ""  # nonlinearity, normalization, ... ; "" for others
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One measured step as it is written: what the probe hands to the log."""
+
+    step: int  # updates completed before it
+    layers: dict[str, LayerValues]  # by quantity
+    histograms: dict[str, LayerCounts] = field(default_factory=dict)  # by quantity; empty at most steps
+    scalars: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class LayerValues:
+    """A quantity of every layer at one step."""
+
+    layers: tuple[str, ...]  # L
+    values: FloatArray  # (L,) float64; NaN where absent
+    reason_codes: IntArray  # (L,) 0 where present
+
+
+@dataclass(frozen=True)
+class LayerCounts:
+    """Histogram counts of every layer at one step."""
+
+    layers: tuple[str, ...]  # L
+    counts: IntArray  # (L, B + 2): the bins, then zeros, then NaN and Inf
+
+
+@dataclass(frozen=True)
+class Remedy:
+    """What to change, and why."""
+
+    title: str
+    why: str
+    overrides: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something wrong with a run, with its evidence."""
+
+    symptom: str
+    severity: str  # info, warning or error
+    layers: tuple[str, ...]
+    first_step: int
+    value: float
+    threshold: float
+    evidence: str  # a sentence with the numbers
+    causes: tuple[str, ...] = ()  # likeliest first
+    figure: str = ""
+    remedies: tuple[Remedy, ...] = ()
