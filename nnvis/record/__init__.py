@@ -1,1 +1,54 @@
-""""""
+"""The record of a run: TensorBoard's event log, appended while training runs and read back. No torch.
+
+with EventLog.create(directory) as log:
+    log.write(measurement)               # what the probe hands over, one event a measured step
+    log.scalars(step, {"loss/val": 0.3})
+
+run = load_run(directory)
+run.layers["grad_norm"].values           # (T, L)
+"""
+
+from nnvis.record.files import read_findings, read_json, write_findings, write_json
+from nnvis.record.log import EventLog
+from nnvis.record.run import Run, find_runs, load_run
+from nnvis.record.size import expected_bytes
+from nnvis.record.vocabulary import (
+    ABSENCE_REASONS,
+    HISTOGRAM_EDGES,
+    HISTOGRAM_QUANTITIES,
+    LAYER_QUANTITIES,
+    Finding,
+    HistogramSeries,
+    LayerCounts,
+    LayerInfo,
+    LayerSeries,
+    LayerValues,
+    Measurement,
+    Remedy,
+    Series,
+)
+
+__all__ = [
+    "ABSENCE_REASONS",
+    "HISTOGRAM_EDGES",
+    "HISTOGRAM_QUANTITIES",
+    "LAYER_QUANTITIES",
+    "EventLog",
+    "Finding",
+    "HistogramSeries",
+    "LayerCounts",
+    "LayerInfo",
+    "LayerSeries",
+    "LayerValues",
+    "Measurement",
+    "Remedy",
+    "Run",
+    "Series",
+    "expected_bytes",
+    "find_runs",
+    "load_run",
+    "read_findings",
+    "read_json",
+    "write_findings",
+    "write_json",
+]

@@ -1,8 +1,8 @@
 """The words in which a run is told: series, layers, histograms, findings. Plain numpy, no torch.
 
-    run = nnvis.load_run("runs/digits-mlp/1-seed0")
-    run.scalars["loss/val"].values            # (T,)
-    run.layers["grad_norm"].at(step=0)        # (L,)
+run = nnvis.load_run("runs/digits-mlp/1-seed0")
+run.scalars["loss/val"].values            # (T,)
+run.layers["grad_norm"].at(step=0)        # (L,)
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ ABSENCE_REASONS: tuple[str, ...] = (
     "empty output",
     "not applicable",
     "not measured",
+    "not in an optimizer",
+    "compiled",
 )
 """Why a value is absent. The position is the code written to the log: append only, never reorder."""
 
@@ -38,7 +40,7 @@ LAYER_QUANTITIES: dict[str, str] = {
     "activation_absmax": "largest magnitude in the layer's output",
     "zero_fraction": "share of outputs that are exactly 0, in [0, 1]; nonlinearities only",
     "dead_fraction": "share of units that are 0 for the whole batch, in [0, 1]; nonlinearities only",
-    "saturated_fraction": "share of outputs within 3% of the range from either bound, in [0, 1]; bounded nonlinearities",
+    "saturated_fraction": "share of outputs within 3% of the range from a bound, in [0, 1]; bounded nonlinearities",
     "activation_grad_norm": "L2 norm of the loss's gradient with respect to the layer's output",
     "activation_grad_rms": "root mean square of the loss's gradient with respect to the layer's output",
     "weight_norm": "L2 norm of the layer's own parameters",

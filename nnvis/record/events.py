@@ -1,0 +1,184 @@
+"""TensorBoard's protocol buffers for what nnvis writes. Each `add_…` appends to the event it is given.
+
+`first` says that the tag appears for the first time in its file: only then does it carry its metadata.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from nnvis.record import protos
+from nnvis.record.encoding import encode, fits_float32
+from nnvis.record.protos import Message
+from nnvis.record.vocabulary import HISTOGRAM_EDGES, FloatArray, IntArray, LayerCounts, LayerValues
+
+PLUGIN = "nnvis"
+VERSION = 1
+
+
+def new_event(step: int = 0, **fields: Any) -> Message:
+    """An event of now."""
+    return protos.Event(wall_time=time.time(), step=step, **fields)
+
+
+def add_scalar(event: Message, tag: str, value: float, first: bool) -> None:
+    """An ordinary scalar; as a float64 tensor where float32 would make it 0, inf or inexact."""
+    if fits_float32(value):
+        event.summary.value.add(tag=tag, simple_value=value)
+        return
+    tensor = protos.Tensor(dtype=protos.DOUBLE, tensor_content=struct.pack("<d", value))
+    event.summary.value.add(
+        tag=tag, tensor=tensor, metadata=_metadata("scalars", protos.SCALAR_CLASS) if first else None
+    )
+
+
+def add_layers(event: Message, tag: str, quantity: str, row: LayerValues, first: bool) -> None:
+    """One tensor (L,) with a quantity of every layer; the layers' names are in its metadata."""
+    data_type, content = encode(row.values, row.reason_codes)
+    metadata = _own_metadata(quantity=quantity, layers=row.layers) if first else None
+    _add_array(event, tag, data_type, (len(row.layers),), content, metadata)
+
+
+def add_counts(event: Message, tag: str, quantity: str, row: LayerCounts, first: bool) -> None:
+    """One tensor (L, B + 2) with the histogram of every layer; an open end of the edges is null in the metadata."""
+    edges = [edge if np.isfinite(edge) else None for edge in HISTOGRAM_EDGES.tolist()]
+    metadata = _own_metadata(quantity=quantity, layers=row.layers, edges=edges) if first else None
+    _add_array(event, tag, protos.INT32, row.counts.shape, row.counts.astype("<i4").tobytes(), metadata)
+
+
+def add_histogram(event: Message, tag: str, buckets: FloatArray, first: bool) -> None:
+    """(K, 3) left edge, right edge and count of each bucket, for TensorBoard's own dashboards."""
+    metadata = _metadata("histograms", protos.TENSOR_CLASS) if first else None
+    _add_array(event, tag, protos.FLOAT, buckets.shape, buckets.astype("<f4").tobytes(), metadata)
+
+
+def add_json(event: Message, tag: str, text: str) -> None:
+    """A JSON text for nnvis's own readers."""
+    _add_strings(event, tag, [text.encode()], (), _own_metadata())
+
+
+def add_text(event: Message, tag: str, markdown: str, first: bool) -> None:
+    """Markdown for the Text dashboard."""
+    _add_strings(event, tag, [markdown.encode()], (), _metadata("text", protos.TENSOR_CLASS) if first else None)
+
+
+def add_image(event: Message, tag: str, png: bytes, first: bool) -> None:
+    """A PNG file for the Images dashboard. Raises ValueError for other bytes."""
+    if png[:8] != b"\x89PNG\r\n\x1a\n":
+        raise ValueError(f"{tag}: not a PNG image")
+    width, height = struct.unpack(">II", png[16:24])
+    blobs = [str(width).encode(), str(height).encode(), png]
+    _add_strings(event, tag, blobs, (3,), _metadata("images", protos.BLOB_CLASS) if first else None)
+
+
+def add_layout(event: Message) -> None:
+    """Charts for the Custom Scalars dashboard: the losses, and the band that the layers' gradients lie in."""
+    series = protos.charts.MarginChartContent.Series(
+        value="gradient_band/median", lower="gradient_band/min", upper="gradient_band/max"
+    )
+    charts = [
+        protos.charts.Chart(
+            title="gradient norm of the layers: median, smallest to largest (log10)",
+            margin=protos.charts.MarginChartContent(series=[series]),
+        ),
+        protos.charts.Chart(title="loss", multiline=protos.charts.MultilineChartContent(tag=["loss/.*"])),
+    ]
+    layout = protos.charts.Layout(category=[protos.charts.Category(title="training", chart=charts)])
+    _add_strings(
+        event,
+        "custom_scalars__config__",
+        [layout.SerializeToString()],
+        (),
+        _metadata("custom_scalars", protos.TENSOR_CLASS),
+    )
+
+
+def add_experiment(event: Message, values: Mapping[str, Any], metrics: Sequence[str]) -> None:
+    """The columns of the HParams dashboard. Without domains, so that they filter no other run away."""
+    infos = [protos.hparams.HParamInfo(name=name, type=_hparam_type(value)) for name, value in values.items()]
+    tags = [protos.hparams.MetricInfo(name=protos.hparams.MetricName(tag=tag)) for tag in metrics]
+    experiment = protos.hparams.Experiment(hparam_infos=infos, metric_infos=tags, time_created_secs=event.wall_time)
+    _add_hparams(event, "_hparams_/experiment", protos.HParams(experiment=experiment))
+
+
+def add_session_start(event: Message, values: Mapping[str, Any], group: str) -> None:
+    """The hyperparameters of this run."""
+    start = protos.SessionStart(group_name=group, start_time_secs=event.wall_time)
+    for name, value in values.items():
+        if isinstance(value, bool):
+            start.hparams[name].bool_value = value
+        elif isinstance(value, int | float):
+            start.hparams[name].number_value = value
+        else:
+            start.hparams[name].string_value = "null" if value is None else str(value)
+    _add_hparams(event, "_hparams_/session_start_info", protos.HParams(session_start_info=start))
+
+
+def add_session_end(event: Message, succeeded: bool) -> None:
+    """How this run ended."""
+    status = protos.hparams.STATUS_SUCCESS if succeeded else protos.hparams.STATUS_FAILURE
+    end = protos.SessionEnd(status=status, end_time_secs=event.wall_time)
+    _add_hparams(event, "_hparams_/session_end_info", protos.HParams(session_end_info=end))
+
+
+def magnitude_buckets(counts: IntArray) -> FloatArray:
+    """(K, 3) buckets over log10 magnitude from one layer's (B + 2,) counts, both signs together, trimmed to what is
+    occupied. Zeros, NaN and Inf have no place on that axis; K is 0 where there is nothing else."""
+    half = (len(HISTOGRAM_EDGES) - 1) // 2
+    both_signs = counts[half - 1 :: -1] + counts[half : 2 * half]  # (B / 2,) from the smallest magnitude up
+    inner = np.log10(HISTOGRAM_EDGES[half + 1 : -1])
+    edges = np.concatenate([[inner[0] - 2], inner, [inner[-1] + 2]])  # the open ends drawn two decades wide
+    occupied = np.flatnonzero(both_signs)
+    if not len(occupied):
+        return np.zeros((0, 3))
+    kept = slice(occupied[0], occupied[-1] + 1)
+    return np.stack([edges[:-1], edges[1:], both_signs.astype(float)], axis=1)[kept]
+
+
+def gradient_band(row: LayerValues) -> Iterator[tuple[str, float]]:
+    """Tags and values of the band of the layers' gradient norms, log10; nothing where no norm is finite and above 0."""
+    norms = row.values[(row.values > 0) & (row.values < np.inf)]
+    if len(norms):
+        logs = np.log10(norms)
+        for name, statistic in (("min", np.min), ("median", np.median), ("max", np.max)):
+            yield f"gradient_band/{name}", float(statistic(logs))
+
+
+def _metadata(plugin: str, data_class: int, content: bytes = b"") -> Message:
+    plugin_data = protos.Metadata.PluginData(plugin_name=plugin, content=content)
+    return protos.Metadata(plugin_data=plugin_data, data_class=data_class)
+
+
+def _own_metadata(**content: Any) -> Message:
+    return _metadata(PLUGIN, protos.TENSOR_CLASS, json.dumps({"version": VERSION, **content}).encode())
+
+
+def _shape(sizes: Sequence[int]) -> Message:
+    return protos.Shape(dim=[protos.Shape.Dim(size=size) for size in sizes])
+
+
+def _add_array(event: Message, tag: str, data_type: int, sizes: Sequence[int], content: bytes, metadata: Any) -> None:
+    tensor = protos.Tensor(dtype=data_type, tensor_shape=_shape(sizes), tensor_content=content)
+    event.summary.value.add(tag=tag, tensor=tensor, metadata=metadata)
+
+
+def _add_strings(event: Message, tag: str, texts: Sequence[bytes], sizes: Sequence[int], metadata: Any) -> None:
+    tensor = protos.Tensor(dtype=protos.STRING, tensor_shape=_shape(sizes), string_val=texts)
+    event.summary.value.add(tag=tag, tensor=tensor, metadata=metadata)
+
+
+def _add_hparams(event: Message, tag: str, data: Message) -> None:
+    metadata = _metadata("hparams", protos.TENSOR_CLASS, data.SerializeToString())
+    _add_array(event, tag, protos.FLOAT, (0,), b"", metadata)
+
+
+def _hparam_type(value: Any) -> int:
+    if isinstance(value, bool):
+        return protos.hparams.DATA_TYPE_BOOL
+    return protos.hparams.DATA_TYPE_FLOAT64 if isinstance(value, int | float) else protos.hparams.DATA_TYPE_STRING

@@ -1,0 +1,222 @@
+"""The log that a run appends to: one TensorBoard event file, one event a measured step.
+
+    with EventLog.create(directory) as log:
+        log.network(layers)
+        log.write(measurement, {"lr": 0.1})
+        log.scalars(step, {"loss/val": 0.3})
+        length = log.flush()                      # a checkpoint remembers this
+
+    EventLog.resume(directory, length)            # cuts what came after the checkpoint, and goes on
+
+No tag gets two values at one step: a step that is not after the tag's last one raises ValueError.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, BinaryIO, Self
+
+from nnvis.errors import InputError
+from nnvis.record import events
+from nnvis.record.files import disk_errors
+from nnvis.record.framing import frame
+from nnvis.record.protos import Message
+from nnvis.record.reader import EventData, OwnRows, event_files, read_events
+from nnvis.record.vocabulary import LayerCounts, LayerInfo, Measurement
+
+_VISIBLE_AFTER_S = 1.0  # what is written reaches other readers of the file at the first write after so long
+
+
+class EventLog:
+    """Appends to one event file. Every method that writes raises RunError where the disk is full."""
+
+    def __init__(self, file: BinaryIO, path: Path, written: EventData | None = None) -> None:
+        """`file` is open for writing at its end; `written` is what it holds already."""
+        self.path = path
+        self._file = file
+        self._failed = False
+        self._shown = time.monotonic()
+        self._last: dict[str, int] = {}  # by tag: the step of its newest value
+        self._tags: dict[tuple[str, str, Any], str] = {}  # by kind, quantity and layers: the tag of that generation
+        self._generations: dict[tuple[str, str], int] = {}  # by kind and quantity
+        if written is None:
+            self._append(events.new_event(file_version="brain.Event:2"))
+        else:
+            self._recall(written)
+
+    @classmethod
+    def create(cls, directory: str | Path) -> EventLog:
+        """A new log in `directory`, which is made. Raises InputError where it cannot be or holds a run already."""
+        directory = Path(directory)
+        with disk_errors(directory):
+            directory.mkdir(parents=True, exist_ok=True)
+            if event_files(directory):
+                raise InputError(f"{directory}: holds a run already; choose another folder, or resume that run")
+            path = directory / f"events.out.tfevents.{int(time.time())}.nnvis"
+            return cls(path.open("xb"), path)
+
+    @classmethod
+    def resume(cls, directory: str | Path, length: int) -> EventLog:
+        """The log in `directory`, cut at `length` bytes (what `flush` returned). Raises InputError where that fails."""
+        directory = Path(directory)
+        found = event_files(directory)
+        if len(found) != 1:
+            raise InputError(f"{directory}: cannot be resumed: {len(found)} event files, and there must be one")
+        path = found[0]
+        with disk_errors(path):
+            kept = path.read_bytes()[:length]
+            written = read_events(kept)
+            if written.end != length:
+                problem = written.damage or f"it is cut off at byte {len(kept)}"
+                raise InputError(f"{path}: cannot be resumed at byte {length}: {problem}; start a new run")
+            file = path.open("r+b")
+            file.truncate(length)
+            file.seek(length)
+            return cls(file, path, written)
+
+    def network(self, layers: Sequence[LayerInfo], step: int = 0) -> None:
+        """The table of layers. A table that differs from the one before becomes a generation of its own."""
+        table = json.dumps([asdict(layer) for layer in layers])
+        tag, first = self._generation("network", "", table)
+        if first:
+            event = events.new_event(step)
+            events.add_json(event, tag, table)
+            self._claim(tag, step)
+            self._append(event)
+
+    def write(self, measurement: Measurement, scalars: Mapping[str, float] = {}) -> None:
+        """One measured step: per-layer tensors, scalars beside them, histograms, the band of the gradients."""
+        step = measurement.step
+        event = events.new_event(step)
+        for quantity, row in measurement.layers.items():
+            tag, _ = self._generation("layers", quantity, row.layers)
+            events.add_layers(event, tag, quantity, row, self._claim(tag, step))
+        for quantity, counts in measurement.histograms.items():
+            self._add_counts(event, quantity, counts)
+        band = dict(events.gradient_band(measurement.layers["grad_norm"])) if "grad_norm" in measurement.layers else {}
+        for tag, value in {**band, **measurement.scalars, **scalars}.items():
+            events.add_scalar(event, tag, value, self._claim(tag, step))
+        self._append(event)
+
+    def scalars(self, step: int, values: Mapping[str, float]) -> None:
+        """Scalars of a step; NaN and Inf are kept."""
+        event = events.new_event(step)
+        for tag, value in values.items():
+            events.add_scalar(event, tag, value, self._claim(tag, step))
+        self._append(event)
+
+    def text(self, step: int, tag: str, markdown: str) -> None:
+        """Markdown, for the Text dashboard."""
+        event = events.new_event(step)
+        events.add_text(event, tag, markdown, self._claim(tag, step))
+        self._append(event)
+
+    def image(self, step: int, tag: str, png: bytes) -> None:
+        """A PNG file, for the Images dashboard."""
+        event = events.new_event(step)
+        events.add_image(event, tag, png, self._claim(tag, step))
+        self._append(event)
+
+    def graph(self, graph_def: bytes) -> None:
+        """The model's graph (a serialized GraphDef), for the Graphs dashboard."""
+        self._append(events.new_event(graph_def=graph_def))
+
+    def hparams(self, values: Mapping[str, Any], metrics: Sequence[str] = (), group: str = "") -> None:
+        """The run's hyperparameters by dotted name. `metrics`: the scalar tags that get columns beside them; leave it
+        empty where another directory's summary names the columns, as a study's does. `group`: runs of one group
+        (the seeds of a variant) share a row."""
+        event = events.new_event()
+        if metrics:
+            events.add_experiment(event, values, metrics)
+        events.add_session_start(event, values, group or str(self.path.parent))
+        self._append(event)
+
+    def hparams_end(self, succeeded: bool) -> None:
+        """How the run ended, for the HParams dashboard."""
+        event = events.new_event()
+        events.add_session_end(event, succeeded)
+        self._append(event)
+
+    def layout(self) -> None:
+        """The charts of the Custom Scalars dashboard: the band of the layers' gradients, and the losses."""
+        event = events.new_event()
+        events.add_layout(event)
+        self._append(event)
+
+    def flush(self) -> int:
+        """Makes what is written durable. Returns the file's length in bytes."""
+        with self._guarded():
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            return self._file.tell()
+
+    def close(self) -> None:
+        """Ends the log; once is enough."""
+        if self._failed:
+            with contextlib.suppress(OSError):
+                self._file.close()
+        else:
+            with self._guarded():
+                self._file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _add_counts(self, event: Message, quantity: str, row: LayerCounts) -> None:
+        tag, _ = self._generation("histograms", quantity, row.layers)
+        events.add_counts(event, tag, quantity, row, self._claim(tag, event.step))
+        for position, (layer, counts) in enumerate(zip(row.layers, row.counts, strict=True)):
+            buckets = events.magnitude_buckets(counts)
+            if len(buckets):
+                tag = f"log10_{quantity}/{position:03d}.{layer}"
+                events.add_histogram(event, tag, buckets, self._claim(tag, event.step))
+
+    def _generation(self, kind: str, quantity: str, layers: Any) -> tuple[str, bool]:
+        """The tag for such a set of layers, and whether it is new: names in a tag's metadata cannot change."""
+        tag = self._tags.get((kind, quantity, layers))
+        if tag:
+            return tag, False
+        number = self._generations[kind, quantity] = self._generations.get((kind, quantity), 0) + 1
+        tag = "/".join(part for part in (kind, quantity, f"g{number}" if number > 1 else "") if part)
+        self._tags[kind, quantity, layers] = tag
+        return tag, True
+
+    def _claim(self, tag: str, step: int) -> bool:
+        """Notes that the tag gets a value at this step. Returns whether it is its first one."""
+        last = self._last.get(tag)
+        if last is not None and step <= last:
+            raise ValueError(f"{tag}: a value for step {step} after one for step {last}; steps of a tag must increase")
+        self._last[tag] = step
+        return last is None
+
+    def _recall(self, written: EventData) -> None:
+        for tag, rows in written.series.items():
+            self._last[tag] = rows.steps[-1]
+            if isinstance(rows, OwnRows):
+                self._generation(*rows.generation)
+
+    def _append(self, event: Message) -> None:
+        with self._guarded():
+            self._file.write(frame(event.SerializeToString()))
+            now = time.monotonic()
+            if now - self._shown >= _VISIBLE_AFTER_S:
+                self._file.flush()
+                self._shown = now
+
+    @contextlib.contextmanager
+    def _guarded(self) -> Any:
+        try:
+            with disk_errors(self.path):
+                yield
+        except BaseException:
+            self._failed = True
+            raise

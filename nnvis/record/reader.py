@@ -1,0 +1,152 @@
+"""Event files back to numbers: every tag's steps and values, as far as the file is whole.
+
+data = read_events(path.read_bytes())
+data.series["loss/train"].steps
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from google.protobuf.message import DecodeError
+
+from nnvis.record import protos
+from nnvis.record.encoding import decode
+from nnvis.record.framing import DamageError, unframe
+from nnvis.record.protos import Message
+from nnvis.record.vocabulary import FloatArray, IntArray
+
+PLUGIN = "nnvis"
+_NUMBERS = {  # data type -> dtype of tensor_content, field that holds the values where that is empty
+    protos.FLOAT: ("<f4", "float_val"),
+    protos.DOUBLE: ("<f8", "double_val"),
+    protos.INT32: ("<i4", "int_val"),
+    protos.INT64: ("<i8", "int64_val"),
+}
+
+
+@dataclass
+class Rows:
+    """One tag's values in the order in which they were written. This base keeps the steps alone."""
+
+    steps: list[int] = field(default_factory=list)
+
+    def add(self, step: int, value: Message) -> None:
+        self.steps.append(step)
+
+
+@dataclass
+class ScalarRows(Rows):
+    """Ordinary scalars, nnvis's and other writers'."""
+
+    values: list[float] = field(default_factory=list)
+
+    def add(self, step: int, value: Message) -> None:
+        self.steps.append(step)
+        self.values.append(_scalar(value.tensor) if value.HasField("tensor") else value.simple_value)
+
+
+@dataclass
+class OwnRows(Rows):
+    """A tag that nnvis wrote: `layers/grad_norm`, `histograms/grad`, `network`, with `/g2` for a later generation."""
+
+    kind: str = ""
+    quantity: str = ""
+    layers: tuple[str, ...] = ()
+    edges: FloatArray = field(default_factory=lambda: np.zeros(0))
+    data_types: list[int] = field(default_factory=list)
+    contents: list[bytes] = field(default_factory=list)
+
+    def add(self, step: int, value: Message) -> None:
+        tensor = value.tensor
+        self.steps.append(step)
+        self.data_types.append(tensor.dtype)
+        self.contents.append(tensor.string_val[0] if tensor.dtype == protos.STRING else tensor.tensor_content)
+
+    @property
+    def generation(self) -> tuple[str, str, Any]:
+        """What a tag of nnvis's own stands for: kind, quantity, and its layers (the table itself for `network`)."""
+        return self.kind, self.quantity, self.contents[-1].decode() if self.kind == "network" else self.layers
+
+    def layer_values(self) -> tuple[FloatArray, IntArray]:
+        """(T, L) values and reason codes."""
+        shape = len(self.steps), len(self.layers)
+        values, codes = np.empty(shape), np.empty(shape, np.uint8)
+        data_types = np.array(self.data_types)
+        for data_type in set(self.data_types):
+            rows = np.flatnonzero(data_types == data_type)
+            decoded = decode(data_type, b"".join(self.contents[row] for row in rows))
+            values[rows], codes[rows] = (part.reshape(len(rows), shape[1]) for part in decoded)
+        return values, codes
+
+    def counts(self) -> IntArray:
+        """(T, L, B + 2)."""
+        flat = np.frombuffer(b"".join(self.contents), "<i4")
+        return flat.reshape(len(self.steps), len(self.layers), len(self.edges) + 1)
+
+
+@dataclass
+class EventData:
+    """What event files hold."""
+
+    series: dict[str, Rows]  # by tag
+    end: int  # bytes up to the end of the last complete record
+    damage: str  # what is wrong after that; "" where nothing is, or the tail is just cut off
+
+    def own(self, kind: str) -> list[OwnRows]:
+        """nnvis's own tags of a kind, in the order in which they first appeared."""
+        return [rows for rows in self.series.values() if isinstance(rows, OwnRows) and rows.kind == kind]
+
+
+def event_files(directory: Path) -> list[Path]:
+    """The event files that lie in a directory, oldest first."""
+    return sorted(path for path in directory.glob("events.out.tfevents.*") if path.is_file())
+
+
+def read_events(data: bytes, series: dict[str, Rows] | None = None) -> EventData:
+    """Reads one file's bytes, into `series` where that is given. What follows a damaged byte is left out."""
+    series = {} if series is None else series
+    end, records, damage = 0, 0, ""
+    try:
+        for following, payload in unframe(data):
+            event = protos.Event.FromString(payload)
+            step = event.step
+            for value in event.summary.value:
+                rows = series.get(value.tag)
+                if rows is None:
+                    rows = series[value.tag] = _rows_for(value)
+                rows.add(step, value)
+            end, records = following, records + 1
+    except (DamageError, DecodeError) as error:
+        problem = error if isinstance(error, DamageError) else f"byte {end}: a record is no TensorBoard event"
+        damage = f"{problem}; {records} records before it were read, {len(data) - end} bytes after it were not"
+    return EventData(series, end, damage)
+
+
+def _rows_for(value: Message) -> Rows:
+    if value.HasField("simple_value"):
+        return ScalarRows()
+    plugin = value.metadata.plugin_data
+    if plugin.plugin_name == PLUGIN:
+        content = json.loads(plugin.content)
+        edges = content.get("edges", ())
+        return OwnRows(
+            kind=value.tag.partition("/")[0],
+            quantity=content.get("quantity", ""),
+            layers=tuple(content.get("layers", ())),
+            edges=np.array([-np.inf, *edges[1:-1], np.inf]),  # an open end is null in JSON
+        )
+    is_number = value.tensor.dtype in _NUMBERS and not value.tensor.tensor_shape.dim
+    return ScalarRows() if is_number else Rows()
+
+
+def _scalar(tensor: Message) -> float:
+    number_type, name = _NUMBERS[tensor.dtype]
+    if tensor.tensor_content:
+        return float(np.frombuffer(tensor.tensor_content, number_type)[0])
+    values = getattr(tensor, name)
+    return float(values[0]) if values else 0.0
