@@ -1,0 +1,53 @@
+"""How data errors are told: where, what was found, the choices, what was probably meant.
+
+raise InputError(first_few(problems))
+raise InputError(f"data.target: {not_among('pirce', columns)}")
+path = existing_file("houses.csv", "data.path")
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+from nnvis.errors import InputError
+
+SHOWN_PROBLEMS = 5
+SHOWN_CHOICES = 12
+
+
+def first_few(problems: Sequence[str]) -> str:
+    """The first problems, one a line, and how many more there are."""
+    more = len(problems) - SHOWN_PROBLEMS
+    return "\n".join([*problems[:SHOWN_PROBLEMS], *([f"and {more} more"] if more > 0 else [])])
+
+
+def not_among(word: str, choices: Collection[str], noun: str = "column") -> str:
+    """`no column 'pirce'; the columns are …; did you mean 'price'?`"""
+    listed = ", ".join(map(repr, list(choices)[:SHOWN_CHOICES]))
+    more = f", … ({len(choices)} in all)" if len(choices) > SHOWN_CHOICES else ""
+    choice_text = f"there are {listed}{more}" if choices else "there are none"
+    close = difflib.get_close_matches(word, choices, n=1)
+    return f"no {noun} {word!r}; {choice_text}" + (f"; did you mean {close[0]!r}?" if close else "")
+
+
+def existing_file(path: str, key: str) -> Path:
+    """The path of a file that is there; raises InputError with the folder's listing where it is not."""
+    file = Path(path)
+    if file.is_dir():
+        raise InputError(f"{key}: {path} is a folder, expected a file")
+    if not file.exists():
+        folder = existing_folder(str(file.parent), key)
+        names = sorted(entry.name for entry in folder.iterdir() if entry.is_file())
+        raise InputError(f"{key}: {path}: {not_among(file.name, names, 'file')}")
+    return file
+
+
+def existing_folder(path: str, key: str) -> Path:
+    """The path of a folder that is there; raises InputError."""
+    folder = Path(path)
+    if not folder.is_dir():
+        found = "is a file, expected a folder" if folder.exists() else "there is no such folder"
+        raise InputError(f"{key}: {path}: {found} (looked from {Path.cwd()})")
+    return folder
