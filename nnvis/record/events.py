@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import struct
 import time
@@ -14,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from nnvis.record import protos
-from nnvis.record.encoding import encode, fits_float32
+from nnvis.record.encoding import fits_float32
 from nnvis.record.protos import Message
 from nnvis.record.vocabulary import HISTOGRAM_EDGES, FloatArray, IntArray, LayerCounts, LayerValues
 
@@ -38,24 +39,25 @@ def add_scalar(event: Message, tag: str, value: float, first: bool) -> None:
     )
 
 
-def add_layers(event: Message, tag: str, quantity: str, row: LayerValues, first: bool) -> None:
+def add_layers(
+    event: Message, tag: str, quantity: str, layers: Sequence[str], encoded: tuple[int, bytes], first: bool
+) -> None:
     """One tensor (L,) with a quantity of every layer; the layers' names are in its metadata."""
-    data_type, content = encode(row.values, row.reason_codes)
-    metadata = _own_metadata(quantity=quantity, layers=row.layers) if first else None
-    _add_array(event, tag, data_type, (len(row.layers),), content, metadata)
+    metadata = _own_metadata(quantity=quantity, layers=layers) if first else None
+    _add_array(event, tag, *encoded, (len(layers),), metadata)
 
 
 def add_counts(event: Message, tag: str, quantity: str, row: LayerCounts, first: bool) -> None:
     """One tensor (L, B + 2) with the histogram of every layer; an open end of the edges is null in the metadata."""
     edges = [edge if np.isfinite(edge) else None for edge in HISTOGRAM_EDGES.tolist()]
     metadata = _own_metadata(quantity=quantity, layers=row.layers, edges=edges) if first else None
-    _add_array(event, tag, protos.INT32, row.counts.shape, row.counts.astype("<i4").tobytes(), metadata)
+    _add_array(event, tag, protos.INT32, row.counts.astype("<i4").tobytes(), row.counts.shape, metadata)
 
 
 def add_histogram(event: Message, tag: str, buckets: FloatArray, first: bool) -> None:
-    """(K, 3) left edge, right edge and count of each bucket, for TensorBoard's own dashboards."""
+    """(K, 3) float32 left edge, right edge and count of each bucket, for TensorBoard's own dashboards."""
     metadata = _metadata("histograms", protos.TENSOR_CLASS) if first else None
-    _add_array(event, tag, protos.FLOAT, buckets.shape, buckets.astype("<f4").tobytes(), metadata)
+    _add_array(event, tag, protos.FLOAT, buckets.tobytes(), buckets.shape, metadata)
 
 
 def add_json(event: Message, tag: str, text: str) -> None:
@@ -127,27 +129,31 @@ def add_session_end(event: Message, succeeded: bool) -> None:
     _add_hparams(event, "_hparams_/session_end_info", protos.HParams(session_end_info=end))
 
 
-def magnitude_buckets(counts: IntArray) -> FloatArray:
-    """(K, 3) buckets over log10 magnitude from one layer's (B + 2,) counts, both signs together, trimmed to what is
-    occupied. Zeros, NaN and Inf have no place on that axis; K is 0 where there is nothing else."""
+def magnitude_buckets(counts: IntArray) -> Iterator[tuple[int, FloatArray]]:
+    """From (L, B + 2) counts, for each layer its position and (K, 3) buckets over log10 magnitude, both signs together,
+    trimmed to those that are occupied. Zeros, NaN and Inf have no place on that axis: a layer of nothing else is left
+    out."""
     half = (len(HISTOGRAM_EDGES) - 1) // 2
-    both_signs = counts[half - 1 :: -1] + counts[half : 2 * half]  # (B / 2,) from the smallest magnitude up
+    both_signs = counts[:, half - 1 :: -1] + counts[:, half : 2 * half]  # (L, B / 2) from the smallest magnitude up
     inner = np.log10(HISTOGRAM_EDGES[half + 1 : -1])
     edges = np.concatenate([[inner[0] - 2], inner, [inner[-1] + 2]])  # the open ends drawn two decades wide
-    occupied = np.flatnonzero(both_signs)
-    if not len(occupied):
-        return np.zeros((0, 3))
-    kept = slice(occupied[0], occupied[-1] + 1)
-    return np.stack([edges[:-1], edges[1:], both_signs.astype(float)], axis=1)[kept]
+    buckets = np.empty((*both_signs.shape, 3), np.float32)
+    buckets[..., 0], buckets[..., 1], buckets[..., 2] = edges[:-1], edges[1:], both_signs
+    occupied = both_signs > 0
+    first = occupied.argmax(axis=1)
+    stop = half - occupied[:, ::-1].argmax(axis=1)
+    for layer in np.flatnonzero(occupied.any(axis=1)).tolist():
+        yield layer, buckets[layer, first[layer] : stop[layer]]
 
 
 def gradient_band(row: LayerValues) -> Iterator[tuple[str, float]]:
     """Tags and values of the band of the layers' gradient norms, log10; nothing where no norm is finite and above 0."""
-    norms = row.values[(row.values > 0) & (row.values < np.inf)]
-    if len(norms):
-        logs = np.log10(norms)
-        for name, statistic in (("min", np.min), ("median", np.median), ("max", np.max)):
-            yield f"gradient_band/{name}", float(statistic(logs))
+    logs = np.sort(np.log10(row.values[(row.values > 0) & (row.values < np.inf)])).tolist()
+    if logs:
+        middle = len(logs) // 2
+        yield "gradient_band/min", logs[0]
+        yield "gradient_band/median", (logs[middle] + logs[-1 - middle]) / 2
+        yield "gradient_band/max", logs[-1]
 
 
 def _metadata(plugin: str, data_class: int, content: bytes = b"") -> Message:
@@ -159,23 +165,26 @@ def _own_metadata(**content: Any) -> Message:
     return _metadata(PLUGIN, protos.TENSOR_CLASS, json.dumps({"version": VERSION, **content}).encode())
 
 
-def _shape(sizes: Sequence[int]) -> Message:
+@functools.lru_cache(maxsize=1000)
+def _shape(sizes: tuple[int, ...]) -> Message:
     return protos.Shape(dim=[protos.Shape.Dim(size=size) for size in sizes])
 
 
-def _add_array(event: Message, tag: str, data_type: int, sizes: Sequence[int], content: bytes, metadata: Any) -> None:
+def _add_array(
+    event: Message, tag: str, data_type: int, content: bytes, sizes: tuple[int, ...], metadata: Message
+) -> None:
     tensor = protos.Tensor(dtype=data_type, tensor_shape=_shape(sizes), tensor_content=content)
     event.summary.value.add(tag=tag, tensor=tensor, metadata=metadata)
 
 
-def _add_strings(event: Message, tag: str, texts: Sequence[bytes], sizes: Sequence[int], metadata: Any) -> None:
+def _add_strings(event: Message, tag: str, texts: Sequence[bytes], sizes: tuple[int, ...], metadata: Message) -> None:
     tensor = protos.Tensor(dtype=protos.STRING, tensor_shape=_shape(sizes), string_val=texts)
     event.summary.value.add(tag=tag, tensor=tensor, metadata=metadata)
 
 
 def _add_hparams(event: Message, tag: str, data: Message) -> None:
     metadata = _metadata("hparams", protos.TENSOR_CLASS, data.SerializeToString())
-    _add_array(event, tag, protos.FLOAT, (0,), b"", metadata)
+    _add_array(event, tag, protos.FLOAT, b"", (0,), metadata)
 
 
 def _hparam_type(value: Any) -> int:

@@ -24,6 +24,7 @@ from typing import Any, BinaryIO, Self
 
 from nnvis.errors import InputError
 from nnvis.record import events
+from nnvis.record.encoding import encode_rows
 from nnvis.record.files import disk_errors
 from nnvis.record.framing import frame
 from nnvis.record.protos import Message
@@ -94,9 +95,10 @@ class EventLog:
         """One measured step: per-layer tensors, scalars beside them, histograms, the band of the gradients."""
         step = measurement.step
         event = events.new_event(step)
-        for quantity, row in measurement.layers.items():
+        encoded_rows = encode_rows(list(measurement.layers.values()))
+        for (quantity, row), encoded in zip(measurement.layers.items(), encoded_rows, strict=True):
             tag, _ = self._generation("layers", quantity, row.layers)
-            events.add_layers(event, tag, quantity, row, self._claim(tag, step))
+            events.add_layers(event, tag, quantity, row.layers, encoded, self._claim(tag, step))
         for quantity, counts in measurement.histograms.items():
             self._add_counts(event, quantity, counts)
         band = dict(events.gradient_band(measurement.layers["grad_norm"])) if "grad_norm" in measurement.layers else {}
@@ -174,11 +176,9 @@ class EventLog:
     def _add_counts(self, event: Message, quantity: str, row: LayerCounts) -> None:
         tag, _ = self._generation("histograms", quantity, row.layers)
         events.add_counts(event, tag, quantity, row, self._claim(tag, event.step))
-        for position, (layer, counts) in enumerate(zip(row.layers, row.counts, strict=True)):
-            buckets = events.magnitude_buckets(counts)
-            if len(buckets):
-                tag = f"log10_{quantity}/{position:03d}.{layer}"
-                events.add_histogram(event, tag, buckets, self._claim(tag, event.step))
+        for position, buckets in events.magnitude_buckets(row.counts):
+            tag = f"log10_{quantity}/{position:03d}.{row.layers[position]}"
+            events.add_histogram(event, tag, buckets, self._claim(tag, event.step))
 
     def _generation(self, kind: str, quantity: str, layers: Any) -> tuple[str, bool]:
         """The tag for such a set of layers, and whether it is new: names in a tag's metadata cannot change."""

@@ -83,12 +83,11 @@ def _join_counts(generations: Sequence[OwnRows]) -> HistogramSeries:
 def _joined(generations: Sequence[OwnRows]) -> tuple[list[int], tuple[str, ...], list[Any]]:
     """All steps, all layers, and for each generation the index of its part of a (steps, layers, ...) array."""
     layers = _union([rows.layers for rows in generations])
-    column_of = {name: column for column, name in enumerate(layers)}
     steps: list[int] = []
     places = []
     for rows in generations:
-        times = np.arange(len(steps), len(steps) + len(rows.steps))
-        places.append(np.ix_(times, np.array([column_of[name] for name in rows.layers], int)))
+        columns = slice(None) if rows.layers == layers else [layers.index(name) for name in rows.layers]
+        places.append((slice(len(steps), len(steps) + len(rows.steps)), columns))
         steps += rows.steps
     return steps, layers, places
 
