@@ -1,6 +1,6 @@
 # Everything runs in an environment of its own, .venv, made on first use.
-#   make PYTHON=python3.13 demo                                       another Python
-#   make TORCH_INDEX=https://download.pytorch.org/whl/cu130 demo      CUDA instead of CPU torch
+#   make PYTHON=python3.13 demo          another Python
+#   make TORCH_INDEX= demo               pip's own choice of torch: with CUDA on Linux
 
 PYTHON ?= python3
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
@@ -8,6 +8,7 @@ JOBS ?= 2
 
 BIN := .venv/bin
 READY := .venv/.ready
+TORCH_FROM := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 # pytest runs JOBS processes: with more than one thread each, they would only get in each other's way.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n $(JOBS)
 
@@ -48,6 +49,6 @@ $(READY): pyproject.toml constraints.txt
 		{ echo "nnvis needs Python 3.11 or newer as $(PYTHON); name another: make PYTHON=python3.13 …"; exit 1; }
 	@echo "Setting up .venv (once, a few minutes)"
 	@$(PYTHON) -m venv .venv
-	@$(BIN)/pip install -q --retries 1 --timeout 15 --no-deps -c constraints.txt --extra-index-url $(TORCH_INDEX) torch
+	@$(BIN)/pip install -q --retries 1 --timeout 15 --no-deps -c constraints.txt $(TORCH_FROM) torch
 	@$(BIN)/pip install -q -c constraints.txt -e ".[dev]"
 	@touch $@

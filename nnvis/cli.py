@@ -1,0 +1,287 @@
+"""The command line: argv -> command -> exit code. The only place that prints and exits.
+
+    nnvis train digits_mlp optimizer.lr=0.01
+    nnvis --help
+
+A command is a function from its arguments to an exit code; its docstring is its help. It imports what it
+needs when it runs, so that `nnvis --help` stays quick.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import os
+import re
+import sys
+from collections.abc import Callable, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import NoReturn
+
+from nnvis.errors import InputError, RunError
+
+DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+EXIT_CODES = "exit codes: 0 done · 1 the run failed · 2 bad input · 3 findings · 130 interrupted (nnvis train --resume)"
+Command = Callable[[Sequence[str]], int]
+OVERRIDE = re.compile(r"[A-Za-z_][\w.]*=")  # a path such as runs/lr=0.1/config.yaml is none
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code (0, 1, 2, 3 or 130); errors are lines on stderr."""
+    try:
+        code = _run(sys.argv[1:] if argv is None else list(argv))
+        sys.stdout.flush()  # a closed pipe shows here at the latest
+        return code
+    except InputError as error:
+        return _complain(str(error), BAD_INPUT)
+    except RunError as error:
+        return _complain(str(error), FAILED)
+    except KeyboardInterrupt as stop:  # training's own says how to go on
+        return _complain(str(stop) or "interrupted", INTERRUPTED)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python complains at exit
+        return INTERRUPTED
+    except Exception as error:
+        if os.environ.get("NNVIS_DEBUG"):
+            raise
+        if isinstance(error, OSError) and error.strerror:
+            return _complain(": ".join(str(part) for part in (error.filename, error.strerror) if part), FAILED)
+        return _complain(
+            f"unexpected {type(error).__name__}: {' '.join(str(error).split())}; please report it, "
+            "with the traceback that the environment variable NNVIS_DEBUG=1 makes it print",
+            FAILED,
+        )
+
+
+def _run(argv: list[str]) -> int:
+    commands = _commands()
+    if not argv or argv[0] in ("-h", "--help", "help"):
+        print(_overview(commands))
+        return DONE
+    name, *rest = argv
+    if name == "--version":
+        from importlib.metadata import version
+
+        print(f"nnvis {version('nnvis-trainer')}")
+        return DONE
+    if name not in commands:
+        close = difflib.get_close_matches(name, commands, n=1)
+        raise InputError(
+            f"nnvis: there is no command {name}; the choices: {', '.join(commands)}"
+            + (f"; did you mean {close[0]}?" if close else "")
+        )
+    return commands[name](rest)
+
+
+def _commands() -> dict[str, Command]:
+    """Every command by name, in the order in which a newcomer meets them."""
+    commands = {
+        "demo": demo,
+        "train": train,
+        "figures": figures,
+        "check": check,
+        "list": list_topic,
+        "schema": schema,
+    }
+    return commands | ({"bench": bench} if find_spec("nnvis.bench") else {})
+
+
+def _overview(commands: dict[str, Command]) -> str:
+    summaries = [f"  {name:<10}{(command.__doc__ or '').partition('.')[0]}" for name, command in commands.items()]
+    return "\n".join(
+        [
+            "usage: nnvis COMMAND …        nnvis COMMAND --help tells more",
+            "",
+            "See how your network learns, and why it doesn't.",
+            "",
+            *summaries,
+            "",
+            EXIT_CODES,
+        ]
+    )
+
+
+# ---------------------------------------------------------------- commands
+
+
+def demo(argv: Sequence[str]) -> int:
+    """Train a deep network that does not learn and its twin that does, and draw why."""
+    parser = _Parser(demo)
+    _add_runs(parser)
+    options = parser.parse_args(argv)
+    from nnvis.demo import run_demo
+
+    print(run_demo(options.runs))
+    return DONE
+
+
+def train(argv: Sequence[str]) -> int:
+    """Train the network that a config describes, measure every layer, draw the figures.
+
+    The last line printed is the run's directory.
+    """
+    parser = _Parser(train)
+    parser.add_argument(
+        "words", nargs="*", metavar="CONFIG [key=value …]", help="a file or a shipped config; overrides"
+    )
+    _add_runs(parser)
+    parser.add_argument("--name", help="name of the run's folder instead of the config's")
+    parser.add_argument("--device", help="auto, cpu, cuda, cuda:N or mps")
+    parser.add_argument(
+        "--resume",
+        nargs="?",
+        const=True,
+        default=False,
+        metavar="RUN",
+        help="go on with this run, or with the newest unfinished run of the config's name",
+    )
+    _add_trust(parser)
+    parser.add_argument("--quiet", action="store_true", help="no progress")
+    options = parser.parse_intermixed_args(argv)
+    sources, overrides = _split_words(options.words)
+    resume = options.resume
+    if not sources and isinstance(resume, str):  # `--resume RUN` needs no config; `--resume CONFIG` was meant as one
+        is_run = Path(resume).is_dir()
+        sources, resume = [str(Path(resume) / "config.yaml") if is_run else resume], resume if is_run else True
+    if len(sources) != 1:
+        raise InputError(
+            f"nnvis train: name one config, a file or one of `nnvis list configs`; not {' '.join(sources) or 'none'}"
+        )
+    from nnvis import experiment
+
+    run = experiment.train(
+        sources[0],
+        overrides,
+        runs=options.runs,
+        name=options.name,
+        device=options.device,
+        resume=resume,
+        trust=options.trust,
+        quiet=options.quiet,
+    )
+    print(run.path)
+    return {"interrupted": INTERRUPTED, "diverged": FAILED, "failed": FAILED}.get(run.summary.get("status", ""), DONE)
+
+
+def figures(argv: Sequence[str]) -> int:
+    """Draw the figures of a run again, from its record."""
+    parser = _Parser(figures)
+    parser.add_argument("run", metavar="PATH", help="a run's directory")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="where they go (default: PATH/figures)")
+    options = parser.parse_args(argv)
+    from nnvis.figures import draw_run
+    from nnvis.record import load_run
+
+    print(*draw_run(load_run(options.run), options.out or Path(options.run) / "figures"), sep="\n")
+    return DONE
+
+
+def check(argv: Sequence[str]) -> int:
+    """Check configs without training: every problem of every file, with its line and column."""
+    parser = _Parser(check)
+    parser.add_argument("words", nargs="*", metavar="CONFIG… [key=value …]", help="files or shipped configs; overrides")
+    _add_trust(parser)
+    options = parser.parse_intermixed_args(argv)
+    sources, overrides = _split_words(options.words)
+    if not sources:
+        raise InputError("nnvis check: which config? Name a file, or one of `nnvis list configs`")
+    from nnvis.config import load_config
+
+    complaints: list[str] = []
+    for source in sources:
+        try:
+            load_config(source, overrides, trust=options.trust)
+            print(f"{source}: ok")
+        except InputError as error:
+            complaints.append(str(error))
+    return _complain("\n".join(complaints), BAD_INPUT) if complaints else DONE
+
+
+def list_topic(argv: Sequence[str]) -> int:
+    """List what there is: datasets, layers, activations, quantities, shipped configs, ….
+
+    Without a TOPIC the topics are listed.
+    """
+    parser = _Parser(list_topic)
+    parser.add_argument("topic", nargs="?", metavar="TOPIC")
+    options = parser.parse_args(argv)
+    from nnvis.listing import listing
+
+    _print_table(listing(options.topic))
+    return DONE
+
+
+def schema(argv: Sequence[str]) -> int:
+    """Print the JSON Schema of a config, for editors that check while you type."""
+    parser = _Parser(schema)
+    parser.add_argument("-o", dest="file", type=Path, metavar="FILE", help="write it there instead")
+    options = parser.parse_args(argv)
+    import json
+
+    from nnvis.config import json_schema
+
+    text = json.dumps(json_schema(), indent=2, ensure_ascii=False)
+    if options.file:
+        options.file.write_text(text + "\n", encoding="utf-8")
+        text = str(options.file)
+    print(text)
+    return DONE
+
+
+def bench(argv: Sequence[str]) -> int:
+    """Measure what measuring costs on this machine, against a hand-written training loop."""
+    from nnvis.bench import main as run_bench  # pyright: ignore
+
+    return run_bench(argv)
+
+
+# ---------------------------------------------------------------- words in, lines out
+
+
+class _Parser(argparse.ArgumentParser):
+    """The parser of one command: its help is the command's docstring, its errors are single lines."""
+
+    def __init__(self, command: Command) -> None:
+        name = next(name for name, known in _commands().items() if known is command)
+        super().__init__(prog=f"nnvis {name}", description=command.__doc__, allow_abbrev=False)
+
+    def error(self, message: str) -> NoReturn:
+        raise InputError(f"{self.prog}: {message}; {self.prog} --help tells more")
+
+
+def _add_runs(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--runs", type=Path, default=Path("runs"), metavar="DIR", help="where runs go (default: runs)")
+
+
+def _add_trust(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--trust", action="store_true", help="let the config run Python code of yours (kind: python)")
+
+
+def _split_words(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Configs, and overrides."""
+    overrides = [word for word in words if OVERRIDE.match(word)]
+    return [word for word in words if word not in overrides], overrides
+
+
+def _print_table(rows: Sequence[tuple[str, str]]) -> None:
+    """Names and what they are: wrapped for people on a terminal, one line each in a pipe."""
+    if sys.stdout.isatty():
+        from rich.console import Console
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+        table.add_column(no_wrap=True, style="bold")
+        for name, text in rows:
+            table.add_row(Text(name), Text(text))
+        Console(highlight=False).print(table)
+        return
+    width = max(len(name) for name, _ in rows)
+    for name, text in rows:
+        print(f"{name:<{width}}  {text}".rstrip())
+
+
+def _complain(text: str, code: int) -> int:
+    print(text, file=sys.stderr)
+    return code

@@ -1,0 +1,55 @@
+"""The demonstration: a deep network that does not learn, its twin that does, and the pictures that show why.
+
+    print(run_demo("runs"))
+
+Both are the shipped config `vanishing_sigmoid`; the twin differs in its activation and initialisation.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from nnvis import experiment
+from nnvis.config import load_config
+from nnvis.figures import draw_demo
+from nnvis.record import Run
+
+SICK = "vanishing_sigmoid"
+CURE = ("name=relu", "model.activation=relu", "model.init=kaiming_uniform")
+
+
+def run_demo(runs: str | Path = "runs") -> str:
+    """Train both under `runs`/demo, draw them, and return what the pictures show, where they are, what to do next."""
+    folder = Path(runs) / "demo"
+    sigmoid, relu = (
+        experiment.train(load_config(SICK, overrides), runs=folder, figures=False)
+        for overrides in (("name=sigmoid",), CURE)
+    )
+    pictures = draw_demo(sigmoid, relu, folder)
+    return "\n".join(
+        [
+            f"The sigmoid network is starved: {_measured(sigmoid)}.",
+            f"Its twin, alike but for ReLU and He initialisation, is not: {_measured(relu)}.",
+            "",
+            "Pictures:",
+            *(f"  {picture}" for picture in pictures),
+            f"Every layer, step by step: tensorboard --logdir {runs}",
+        ]
+    )
+
+
+def first_to_last(run: Run, step: int = 0) -> float:
+    """The first layer's gradient norm over the last one's, of the layers that have parameters."""
+    norms = run.layers["grad_norm"].at(step)
+    norms = norms[~np.isnan(norms)]
+    return float(norms[0] / norms[-1])
+
+
+def _measured(run: Run) -> str:
+    val, epochs = run.summary["metrics"]["val"], run.summary["epochs"]
+    return (
+        f"at the start its first layer gets {first_to_last(run):.2g} of the last layer's gradient, "
+        f"and after {epochs} epochs it reads {val['accuracy']:.0%} of the validation digits (chance: 10%)"
+    )

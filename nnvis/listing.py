@@ -1,0 +1,102 @@
+"""What there is to choose from, as (name, one line) rows. Read from the schema and the tables, so it is never behind.
+
+listing()             # the topics
+listing("datasets")   # [("moons", "Two interleaved half circles (2 inputs, 2 classes)."), …]
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, get_args
+
+from nnvis.config import schema, shipped_configs
+from nnvis.config.torch_signatures import Signature, torch_table
+from nnvis.errors import InputError
+from nnvis.record.vocabulary import HISTOGRAM_QUANTITIES, LAYER_QUANTITIES
+
+Rows = list[tuple[str, str]]
+
+LOSSES = {
+    "cross_entropy": "classes; the negative log probability of the right one, in nats (label_smoothing)",
+    "binary_cross_entropy": "two classes, one output: the log odds of the second",
+    "mean_squared_error": "regression; the mean of the squared errors",
+    "mean_absolute_error": "regression; the mean of the absolute errors: outliers count less",
+    "huber": "regression; squared up to `delta`, then linear",
+}
+
+
+def listing(topic: str | None = None) -> Rows:
+    """The rows of a topic; without one, the topics. Raises InputError for a topic that there is not."""
+    if topic is None:
+        return [(name, f"{len(rows()):>3}  {about}") for name, (about, rows) in TOPICS.items()]
+    if topic not in TOPICS:
+        close = difflib.get_close_matches(topic, TOPICS, n=1)
+        raise InputError(
+            f"nnvis list: there is no topic {topic}; the choices: {', '.join(TOPICS)}"
+            + (f"; did you mean {close[0]}?" if close else "")
+        )
+    return TOPICS[topic][1]()
+
+
+def _kinds(union: Any) -> Rows:
+    """The members of a tagged union by kind, with the first line of their docstrings."""
+    members = get_args(get_args(union)[0])
+    return [
+        (get_args(member.model_fields["kind"].annotation)[0], (member.__doc__ or "").strip().partition("\n")[0])
+        for member in members
+    ]
+
+
+def _quantities() -> Rows:
+    histograms = [(name, f"histogram: {about}") for name, about in HISTOGRAM_QUANTITIES.items()]
+    return [*LAYER_QUANTITIES.items(), *histograms]
+
+
+def _signatures(classes: Mapping[str, Signature], names: Iterable[str]) -> Rows:
+    """Torch's classes by name, with the arguments that a config gives them."""
+    inferred = torch_table().inferred
+    return [
+        (
+            name,
+            ", ".join(
+                argument if parameter.required else f"{argument}={json.dumps(parameter.default)}"
+                for argument, parameter in classes[name].items()
+                if argument != inferred.get(name)
+            ),
+        )
+        for name in names
+    ]
+
+
+def _questions() -> Rows:
+    """Shipped configs by name, each with the question that it opens with."""
+    return [(name, _opening(path.read_text(encoding="utf-8"))) for name, path in shipped_configs().items()]
+
+
+def _opening(text: str) -> str:
+    """The first comment line that is not an editor's hint."""
+    comments = (line.removeprefix("#").strip() for line in text.splitlines() if line.startswith("#"))
+    return next((comment for comment in comments if not comment.startswith("yaml-language-server")), "")
+
+
+def _torch(kind: str) -> Callable[[], Rows]:
+    return lambda: _signatures(getattr(torch_table(), kind), getattr(torch_table(), kind))
+
+
+TOPICS: dict[str, tuple[str, Callable[[], Rows]]] = {
+    "configs": ("shipped experiments: nnvis train NAME", _questions),
+    "datasets": ("data.kind", lambda: _kinds(schema.Data)),
+    "models": ("model.kind", lambda: _kinds(schema.Model)),
+    "layers": ("torch.nn classes for a list of layers, with their arguments", _torch("layers")),
+    "activations": (
+        "model.activation: those of torch",
+        lambda: _signatures(torch_table().layers, torch_table().activations),
+    ),
+    "losses": ("loss", lambda: list(LOSSES.items())),
+    "optimizers": ("optimizer.kind: those of torch, with their arguments", _torch("optimizers")),
+    "schedulers": ("schedule.kind: those of torch, with their arguments", _torch("schedulers")),
+    "quantities": ("what is measured of every layer", _quantities),
+}
+"""What each topic is, and its rows."""
