@@ -45,7 +45,7 @@ class DataSection(Section):
     """Keep only so many training rows (after the split, stratified): for studies of overfitting."""
     label_noise: Fraction = 0.0
     """Share of the training labels replaced by a different class drawn at random (classification only)."""
-    seed: int | None = None
+    seed: Annotated[int, Field(ge=0)] | None = None
     """Seed of generation and split; the experiment's seed when left out."""
 
 
@@ -216,7 +216,7 @@ class TextCsv(DataSection):
     max_length: PositiveInt = 64
     """Tokens kept of a text; shorter ones are padded."""
     max_vocabulary: Annotated[int, Field(ge=3)] = 5000
-    """Most frequent tokens of the training split that are kept; the rest become "unknown"."""
+    """Tokens kept, the training split's most frequent, padding and "unknown" among them; the rest become "unknown"."""
     delimiter: Annotated[str, Field(min_length=1, max_length=1)] = ","
     standardize: bool = False
 
