@@ -1,1 +1,6 @@
-""""""
+"""Measures modules while they run: `Probe` sees, `statistics` computes; what was measured is handed to a callable."""
+
+from nnvis.probe.nonfinite import Nonfinite, locate_nonfinite
+from nnvis.probe.probe import NullProbe, Probe
+
+__all__ = ["Nonfinite", "NullProbe", "Probe", "locate_nonfinite"]

@@ -1,0 +1,118 @@
+"""Which modules are layers, and what kind of layer each is.
+
+A layer is a leaf module, or a module that owns parameters directly. Statistics are chosen by its kind:
+zeros and dead units are counted after nonlinearities only, saturation where an output is bounded on both sides.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from fnmatch import fnmatchcase
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+_NOT_ELEMENTWISE = (nn.MultiheadAttention, nn.Softmax, nn.Softmin, nn.Softmax2d, nn.LogSoftmax)
+NONLINEARITIES: tuple[type[nn.Module], ...] = tuple(
+    kind
+    for kind in vars(nn.modules.activation).values()
+    if isinstance(kind, type) and issubclass(kind, nn.Module) and kind not in (nn.Module, *_NOT_ELEMENTWISE)
+)
+NON_NEGATIVE = (nn.ReLU, nn.ReLU6, nn.Sigmoid, nn.Hardsigmoid, nn.Softplus)
+_CONVOLUTIONS = nn.modules.conv._ConvNd
+_FEATURES_LAST = (nn.Linear, nn.Bilinear, nn.Flatten, nn.Embedding, nn.RNNBase, nn.MultiheadAttention)
+
+
+@dataclasses.dataclass(frozen=True)
+class Layer:
+    """What the probe knows of a module before it runs."""
+
+    name: str
+    module: nn.Module
+    parameters: tuple[nn.Parameter, ...]  # the module's own
+    nonlinearity: bool
+    bounds: tuple[float, float] | None  # of the output, where both exist
+
+    @property
+    def non_negative(self) -> bool:
+        """Whether outputs are never below 0."""
+        return isinstance(self.module, NON_NEGATIVE)
+
+    @property
+    def kind(self) -> str:
+        return type(self.module).__name__
+
+
+def find_layers(model: nn.Module, patterns: Sequence[str] = ("*",)) -> list[Layer]:
+    """The layers of a model whose names match one of the globs, in the order of `named_modules()`."""
+    return [
+        Layer(
+            name=name,
+            module=module,
+            parameters=tuple(module.parameters(recurse=False)),
+            nonlinearity=isinstance(module, NONLINEARITIES),
+            bounds=output_bounds(module),
+        )
+        for name, module in _named_modules(model)
+        if _is_layer(module) and any(fnmatchcase(name, pattern) for pattern in patterns)
+    ]
+
+
+def output_bounds(module: nn.Module) -> tuple[float, float] | None:
+    """The range of a nonlinearity that is bounded on both sides."""
+    match module:
+        case nn.ReLU6():
+            return 0.0, 6.0
+        case nn.Hardtanh():
+            return float(module.min_val), float(module.max_val)
+        case nn.Sigmoid() | nn.Hardsigmoid():
+            return 0.0, 1.0
+        case nn.Tanh() | nn.Softsign():
+            return -1.0, 1.0
+    return None
+
+
+def units_in_dim_1(module: nn.Module, before: bool) -> bool:
+    """Whether the units of this module's output lie in dimension 1 (after convolutions), or stay where they were."""
+    if isinstance(module, _CONVOLUTIONS):
+        return True
+    return before and not isinstance(module, _FEATURES_LAST)
+
+
+def first_tensor(output: Any) -> Tensor | None:
+    """The first floating or complex tensor, else the first tensor, of an output: in tuples, dicts, dataclasses too."""
+    found = list(_tensors(output))
+    numeric = [t for t in found if t.is_floating_point() or t.is_complex()]
+    return next(iter(numeric or found), None)
+
+
+def _tensors(value: Any) -> Iterator[Tensor]:
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from _tensors(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _tensors(item)
+    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+        for field in dataclasses.fields(value):
+            yield from _tensors(getattr(value, field.name))
+
+
+def _named_modules(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """`named_modules()`, with the root under its class's name and without the prefix that `torch.compile` adds."""
+    root = getattr(model, "_orig_mod", model)
+    for name, module in root.named_modules():
+        yield name or type(root).__name__, module
+
+
+def _is_layer(module: nn.Module) -> bool:
+    return next(module.children(), None) is None or next(module.parameters(recurse=False), None) is not None
+
+
+def is_compiled(model: nn.Module) -> bool:
+    """Whether the model went through `torch.compile`, so that the forward hooks of its parts do not run."""
+    return isinstance(model, torch._dynamo.OptimizedModule) if hasattr(model, "_orig_mod") else False

@@ -1,0 +1,420 @@
+"""Measures a network while it trains, at chosen steps, without changing a bit of the training.
+
+    with Probe(model, [optimizer], write=log.write) as probe:
+        for inputs, targets in batches:
+            loss = criterion(model(inputs), targets)
+            loss.backward()
+            optimizer.step()          # ends a step; a measured one is handed to `write`
+            optimizer.zero_grad()
+
+How it sees: on a measured step PyTorch's process-wide module hooks are on, so that nothing is ever attached to the
+model itself (it pickles, copies and compiles as before); between measured steps they are off. A forward hook reduces a
+layer's output to numbers at once, a hook on the output tensor does the same to its gradient, and when the backward pass
+has ended (after DDP's reduction, before clipping) all parameter gradients are read in one call.
+"""
+
+from __future__ import annotations
+
+import functools
+import time
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.variable import Variable
+from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
+from torch.optim import Optimizer
+from torch.utils.hooks import RemovableHandle
+
+from nnvis.probe.layers import Layer, find_layers, first_tensor, is_compiled, units_in_dim_1
+from nnvis.probe.measuring import (
+    Pending,
+    call_quantities,
+    histogram_columns,
+    parameter_quantities,
+    step_scalars,
+)
+from nnvis.probe.parameters import ParameterReadings
+from nnvis.probe.readings import CallKey, CallReading, ForwardPass, pooled, read_gradient, read_output
+from nnvis.probe.statistics import Number
+from nnvis.record.vocabulary import LayerInfo, Measurement
+
+Write = Callable[[Measurement], None]
+
+
+def _spares_the_training(method: Callable[..., Any]) -> Callable[..., None]:
+    """Time a hook, and turn whatever goes wrong in it into one warning and the end of the probe."""
+
+    @functools.wraps(method)
+    def hook(self: Probe, *args: Any) -> None:
+        started = time.perf_counter()
+        try:
+            method(self, *args)
+        except Exception as error:
+            self.close(discard=True)
+            warnings.warn(f"nnvis stops measuring, training goes on: {type(error).__name__}: {error}", stacklevel=2)
+        finally:
+            self.seconds += time.perf_counter() - started
+
+    return hook
+
+
+class Probe:
+    """Measures `model` at every `every`-th optimizer step and hands each `Measurement` to `write`.
+
+    A step ends with the first of the `optimizers`; it is numbered by the updates completed before it, counted from
+    `first_step`. `layers` are globs over `named_modules()` names. Histograms are added at the first measured step and
+    then whenever `histogram_every` steps have passed. A `scaler` (torch.amp.GradScaler) is read, never touched:
+    all gradients are recorded at their true scale.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizers: Sequence[Optimizer],
+        *,
+        write: Write,
+        every: int | Callable[[int], bool] = 10,
+        layers: Sequence[str] = ("*",),
+        histograms: bool = True,
+        histogram_every: int = 100,
+        first_step: int = 0,
+        scaler: torch.amp.GradScaler | None = None,
+    ) -> None:
+        self.seconds = 0.0  # spent inside the probe
+        self.steps_measured = 0
+        self.step = first_step  # updates completed
+        self._model = model
+        self._parameters = list(model.parameters())
+        self._layers = find_layers(model, layers)
+        self._by_module = {layer.module: layer for layer in self._layers}
+        self._compiled = is_compiled(model)
+        self._optimizers = list(optimizers)
+        self._every = every
+        self._histograms, self._histogram_every = histograms, histogram_every
+        self._scaler = scaler
+        self._write = write
+        self._rows: dict[str, LayerInfo] = {}  # in the order in which they first ran
+        self._unseen: dict[str, str] = {}
+        self._current: _Step | None = None
+        self._pending: Pending | None = None
+        self._handles: list[RemovableHandle] = []
+        self._paused = False
+
+    def __enter__(self) -> Self:
+        for optimizer in self._optimizers:
+            self._handles.append(optimizer.register_step_pre_hook(self._before_update))
+            self._handles.append(optimizer.register_step_post_hook(self._after_update))
+        self._begin_step()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def close(self, *, discard: bool = False) -> None:
+        """Take every hook away and hand over what is pending. Can be called twice."""
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
+        self._end_step()
+        if discard:
+            self._pending = None
+        self.flush()
+
+    def measures(self, step: int) -> bool:
+        """Whether the step with this number is a measured one."""
+        return self._every(step) if callable(self._every) else step % self._every == 0
+
+    def flush(self) -> None:
+        """Hand over the measured step that still waits for its numbers, if there is one."""
+        if self._pending is not None:
+            pending, self._pending = self._pending, None
+            self._write(pending.measurement())
+
+    def pause(self) -> AbstractContextManager[None]:
+        """While inside, nothing is measured: for passes that are no training (passes without gradients never are)."""
+        return _Paused(self)
+
+    def log(self, scalars: Mapping[str, float | Tensor]) -> None:
+        """Add scalars to the step in progress, by tag; ignored where that step is not measured."""
+        if self._current is not None:
+            self._current.scalars.update({tag: _detached(value) for tag, value in scalars.items()})
+
+    @property
+    def network(self) -> tuple[LayerInfo, ...]:
+        """The layer calls that were seen, in the order in which they first ran."""
+        return tuple(self._rows.values())
+
+    @property
+    def unseen(self) -> dict[str, str]:
+        """What could not be measured at the last measured step: layer -> reason."""
+        return dict(self._unseen)
+
+    # ------------------------------------------------------------ a step
+
+    def _begin_step(self) -> None:
+        if not self.measures(self.step):
+            return
+        due = self._histograms and self._histogram_is_due()
+        self._current = step = _Step(histogram=due)
+        if not self._compiled:
+            step.handles.append(register_module_forward_pre_hook(self._before_forward))
+            step.handles.append(register_module_forward_hook(self._after_forward))
+        for parameter in self._parameters:
+            if parameter.requires_grad:
+                step.handles.append(parameter.register_post_accumulate_grad_hook(self._gradient_arrived))
+
+    def _end_step(self) -> None:
+        if self._current is not None:
+            for handle in self._current.handles:
+                handle.remove()
+            self._current = None
+
+    def _histogram_is_due(self) -> bool:
+        if callable(self._every):
+            return self.step % self._histogram_every == 0
+        measured_steps_between = max(1, -(-self._histogram_every // self._every))
+        return (self.step // self._every) % measured_steps_between == 0
+
+    @_spares_the_training
+    def _before_update(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+        if self._current is not None:
+            known = set(self._parameters)
+            self._current.parameters.before_update(
+                [p for group in optimizer.param_groups for p in group["params"] if p in known]
+            )
+            self._current.optimizer_scale = getattr(optimizer, "grad_scale", None)  # a fused optimizer unscales inside
+
+    @_spares_the_training
+    def _after_update(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+        if self._current is not None:
+            self._current.parameters.after_update()
+        if optimizer is not self._optimizers[0]:
+            return
+        self.flush()
+        if self._current is not None and self._current.backward_passes:
+            self._pending = self._conclude(self._current)
+            self.steps_measured += 1
+            if all(not p.is_cuda for p in self._parameters):
+                self.flush()
+        self._end_step()
+        self.step += 1
+        self._begin_step()
+
+    def _conclude(self, step: _Step) -> Pending:
+        """All that was read of a step, as quantities."""
+        scale = _scale_of(self._scaler)
+        optimizer_scale = 1.0 if step.optimizer_scale is None else step.optimizer_scale
+        rows = self._rows_of(pooled(step.passes))
+        owners = self._owners_in_order()
+        quantities = {
+            **call_quantities(rows, scale),
+            **parameter_quantities(owners, step.parameters, scale),
+        }
+        self._note_unseen(quantities)
+        return Pending(
+            self.step,
+            quantities,
+            histogram_columns(rows, owners, step.parameters) if step.histogram else {},
+            {**step_scalars(step.parameters, scale, optimizer_scale), **step.scalars},
+        )
+
+    def _rows_of(self, readings: dict[CallKey, CallReading]) -> dict[str, CallReading | str]:
+        """By row name, in the order of the rows; a row that did not run this time is its reason."""
+        called_again = {name for name, call in readings if call > 1}
+        named = {f"{name}#{call}" if name in called_again else name: r for (name, call), r in readings.items()}
+        for name, reading in named.items():
+            if name not in self._rows:
+                self._rows[name] = _layer_info(name, reading)
+        return {name: named.get(name, "not called") for name in self._rows}
+
+    def _owners_in_order(self) -> list[Layer]:
+        """The layers that own parameters, in the order in which they first ran; those that never ran come last."""
+        order = {name.split("#")[0]: place for place, name in reversed(list(enumerate(self._rows)))}
+        owners = [layer for layer in self._layers if layer.parameters]
+        return sorted(owners, key=lambda layer: order.get(layer.name, len(order)))
+
+    def _note_unseen(self, quantities: Mapping[str, Mapping[str, Number | str]]) -> None:
+        ran = {name.split("#")[0] for name in self._rows}
+        never = "compiled" if self._compiled else "not called"
+        self._unseen = {layer.name: never for layer in self._layers if layer.name not in ran}
+        for quantity in ("grad_norm", "activation_mean", "activation_grad_norm"):
+            for name, cell in quantities[quantity].items():
+                if isinstance(cell, str):
+                    self._unseen.setdefault(name, cell)
+
+    # ------------------------------------------------------------ hooks of a measured step
+
+    @_spares_the_training
+    def _before_forward(self, module: nn.Module, inputs: Any) -> None:
+        if module is self._model and self._current is not None and not self._paused and torch.is_grad_enabled():
+            self._current.begin_pass()
+
+    @_spares_the_training
+    def _after_forward(self, module: nn.Module, inputs: Any, output: Any) -> None:
+        step = self._current
+        if step is None or self._paused:
+            return
+        forward_pass = step.open_pass
+        recomputed = torch._C._current_graph_task_id() != -1  # activation checkpointing runs a forward pass again
+        if recomputed and step.passes:
+            forward_pass = step.passes[-1]
+        if forward_pass is None:
+            return
+        if module is self._model:
+            step.open_pass = None
+        layer = self._by_module.get(module)
+        forward_pass.units_in_dim_1 = units_in_dim_1(module, forward_pass.units_in_dim_1)
+        if layer is None:
+            return
+        tensor = first_tensor(output)
+        if recomputed:
+            self._read_recomputed(forward_pass, layer, tensor)
+            return
+        reading = read_output(layer, tensor, units_in_dim_1=forward_pass.units_in_dim_1, histogram=step.histogram)
+        forward_pass.readings[forward_pass.next_call(layer)] = reading
+        self._follow_gradient(step, forward_pass, reading, tensor)
+
+    def _read_recomputed(self, forward_pass: ForwardPass, layer: Layer, output: Tensor | None) -> None:
+        """The output was read when it was first computed; if that was without a graph, its gradient comes here."""
+        for (name, _), reading in forward_pass.readings.items():
+            if name == layer.name and not reading.followed and self._current is not None:
+                self._follow_gradient(self._current, forward_pass, reading, output)
+                return
+
+    def _follow_gradient(
+        self, step: _Step, forward_pass: ForwardPass, reading: CallReading, output: Tensor | None
+    ) -> None:
+        if output is None or not output.requires_grad or reading.absence:
+            return
+
+        def gradient_arrived(gradient: Tensor) -> None:
+            self._output_gradient_arrived(step, forward_pass, reading, gradient)
+
+        reading.followed = True
+        step.handles.append(output.register_hook(gradient_arrived))
+
+    @_spares_the_training
+    def _output_gradient_arrived(
+        self, step: _Step, forward_pass: ForwardPass, reading: CallReading, gradient: Tensor
+    ) -> None:
+        if not forward_pass.backpropagated:
+            if not any(p.grad is not None for p in self._parameters):
+                step.forget_before(forward_pass)
+            forward_pass.backpropagated = True
+        arrived = read_gradient(gradient, histogram=step.histogram)
+        if reading.gradient is None:
+            reading.gradient = arrived
+        else:
+            reading.gradient.pool(arrived)
+
+    @_spares_the_training
+    def _gradient_arrived(self, parameter: Tensor) -> None:
+        """The first parameter of a backward pass asks to be called when the whole pass has ended."""
+        step = self._current
+        if step is None or step.awaits_end_of_backward:
+            return
+        step.awaits_end_of_backward = True
+
+        def after_all_callbacks() -> None:
+            Variable._execution_engine.queue_callback(self._backward_ended)  # DDP's own callback comes first
+
+        Variable._execution_engine.queue_callback(after_all_callbacks)
+
+    @_spares_the_training
+    def _backward_ended(self) -> None:
+        if self._current is not None:
+            self._current.awaits_end_of_backward = False
+            self._current.backward_passes += 1
+            self._current.parameters.read_gradients(self._parameters, histogram=self._current.histogram)
+
+
+class NullProbe(AbstractContextManager["NullProbe"]):
+    """Stands in for a `Probe` where nothing is measured."""
+
+    seconds = 0.0
+    steps_measured = 0
+    network: tuple[LayerInfo, ...] = ()
+
+    @property
+    def unseen(self) -> dict[str, str]:
+        return {}
+
+    def __exit__(self, *exception: object) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+    def flush(self) -> None:
+        pass
+
+    def measures(self, step: int) -> bool:
+        return False
+
+    def pause(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def log(self, scalars: Mapping[str, float | Tensor]) -> None:
+        pass
+
+
+class _Step:
+    """What a measured step in progress has seen so far."""
+
+    def __init__(self, *, histogram: bool) -> None:
+        self.histogram = histogram
+        self.passes: list[ForwardPass] = []
+        self.open_pass: ForwardPass | None = None
+        self.parameters = ParameterReadings()
+        self.scalars: dict[str, Number] = {}
+        self.handles: list[RemovableHandle] = []
+        self.backward_passes = 0
+        self.awaits_end_of_backward = False
+        self.optimizer_scale: Tensor | None = None
+
+    def begin_pass(self) -> None:
+        self.open_pass = ForwardPass()
+        self.passes.append(self.open_pass)
+
+    def forget_before(self, forward_pass: ForwardPass) -> None:
+        """Gradients were cleared: what was backpropagated earlier is not part of this step (a skipped one, say)."""
+        self.passes = self.passes[self.passes.index(forward_pass) :]
+        self.parameters.forget_gradients()
+
+
+class _Paused:
+    """While entered, a probe measures nothing."""
+
+    def __init__(self, probe: Probe) -> None:
+        self._probe = probe
+
+    def __enter__(self) -> None:
+        self._probe._paused = True
+
+    def __exit__(self, *exception: object) -> None:
+        self._probe._paused = False
+
+
+def _layer_info(name: str, reading: CallReading) -> LayerInfo:
+    parameters = reading.layer.parameters
+    return LayerInfo(
+        name=name,
+        kind=reading.layer.kind,
+        output_shape=reading.output_shape,
+        parameters=sum(p.numel() for p in parameters),
+        trainable=sum(p.numel() for p in parameters if p.requires_grad),
+        group="nonlinearity" if reading.layer.nonlinearity else "",
+    )
+
+
+def _scale_of(scaler: torch.amp.GradScaler | None) -> Number:
+    """What a GradScaler multiplies the loss by at present."""
+    return 1.0 if scaler is None or not scaler.is_enabled() or scaler._scale is None else scaler._scale.detach().clone()
+
+
+def _detached(value: float | Tensor) -> Number:
+    return value.detach().clone() if isinstance(value, Tensor) else value

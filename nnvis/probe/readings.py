@@ -1,0 +1,145 @@
+"""What was read of one step: of each layer call (`CallReading`), pooled over the passes that were backpropagated.
+
+A `ForwardPass` holds the readings of one forward pass of the root. Passes without a backward pass do not count,
+and several passes before one optimizer step (micro-batches) are pooled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from nnvis.probe.histograms import magnitude_counts, sample
+from nnvis.probe.layers import Layer
+from nnvis.probe.statistics import (
+    Moments,
+    Number,
+    active_counts,
+    count_nonfinite,
+    moments,
+    number,
+    saturated_count,
+    squared_norm,
+)
+
+CallKey = tuple[str, int]  # a layer's name, and which of its calls within one forward pass: 1, 2, ...
+
+
+@dataclass
+class GradientReading:
+    """Of ∂loss/∂output, as it came (scaled, if a GradScaler scales)."""
+
+    count: int
+    squares: Number  # sum of squares
+    nonfinite: Number
+    histogram: Tensor | None = None  # (B + 2,)
+
+    def pool(self, other: GradientReading) -> None:
+        self.count += other.count
+        self.squares = self.squares + other.squares
+        self.nonfinite = self.nonfinite + other.nonfinite
+        self.histogram = add_counts(self.histogram, other.histogram)
+
+
+@dataclass
+class CallReading:
+    """Of one call of one layer."""
+
+    layer: Layer
+    absence: str = ""  # why there are no moments
+    output_shape: tuple[int, ...] | None = None  # without the batch dimension
+    followed: bool = False  # whether its gradient is waited for
+    moments: Moments | None = None
+    active: Tensor | None = None  # (U,) values of each unit that are not 0; after nonlinearities
+    saturated: Number | None = None
+    histogram: Tensor | None = None  # (B + 2,)
+    gradient: GradientReading | None = None
+
+    def pool(self, other: CallReading) -> None:
+        """Add what another micro-batch's call of the same layer showed."""
+        if self.moments is None or other.moments is None:
+            return
+        self.moments = self.moments.merge(other.moments)
+        if self.active is not None and other.active is not None:
+            same_units = self.active.shape == other.active.shape
+            self.active = self.active + other.active if same_units else torch.cat([self.active, other.active])
+        if self.saturated is not None and other.saturated is not None:
+            self.saturated = self.saturated + other.saturated
+        self.histogram = add_counts(self.histogram, other.histogram)
+        if self.gradient and other.gradient:
+            self.gradient.pool(other.gradient)
+        self.gradient = self.gradient or other.gradient
+
+
+@dataclass(eq=False)
+class ForwardPass:
+    """One forward pass of the root, while it runs and after."""
+
+    readings: dict[CallKey, CallReading] = field(default_factory=dict)
+    calls: dict[str, int] = field(default_factory=dict)  # by layer, so far
+    units_in_dim_1: bool = False
+    backpropagated: bool = False
+
+    def next_call(self, layer: Layer) -> CallKey:
+        call = self.calls[layer.name] = self.calls.get(layer.name, 0) + 1
+        return layer.name, call
+
+
+def read_output(layer: Layer, output: Tensor | None, *, units_in_dim_1: bool, histogram: bool) -> CallReading:
+    """Everything that is read of one output; with the reason where nothing can be."""
+    if output is None:
+        return CallReading(layer, "non-tensor output")
+    if not (output.is_floating_point() or output.is_complex()):
+        return CallReading(layer, "non-float output")
+    if output.numel() == 0:
+        return CallReading(layer, "empty output")
+    x = output.detach()
+    reading = CallReading(layer, output_shape=tuple(x.shape[1:]), moments=moments(x))
+    if layer.nonlinearity and x.dim() > 0:
+        unit_dim = 1 if units_in_dim_1 and x.dim() > 2 else x.dim() - 1
+        reading.active = active_counts(x, unit_dim, non_negative=layer.non_negative)
+        if layer.bounds:
+            reading.saturated = saturated_count(x, layer.bounds)
+    if histogram:
+        reading.histogram = magnitude_counts(sample(x))
+    return reading
+
+
+def read_gradient(gradient: Tensor, *, histogram: bool) -> GradientReading:
+    """Everything that is read of the gradient with respect to one output."""
+    x = gradient.detach()
+    squares = squared_norm(x)
+    return GradientReading(
+        count=x.numel(),
+        squares=squares,
+        nonfinite=nonfinite_given(squares, x),
+        histogram=magnitude_counts(sample(x)) if histogram and x.numel() else None,
+    )
+
+
+def nonfinite_given(size: Number, x: Tensor) -> Number:
+    """The number of NaN and Inf in `x`, whose norm (or its square) is `size`: counted only where it can be above 0."""
+    if isinstance(size, float) and size - size == 0:
+        return 0.0
+    return number(count_nonfinite(x))
+
+
+def pooled(passes: Iterable[ForwardPass]) -> dict[CallKey, CallReading]:
+    """The readings of the passes that were backpropagated, micro-batches together."""
+    result: dict[CallKey, CallReading] = {}
+    for forward_pass in passes:
+        if not forward_pass.backpropagated:
+            continue
+        for key, reading in forward_pass.readings.items():
+            if key in result:
+                result[key].pool(reading)
+            else:
+                result[key] = reading
+    return result
+
+
+def add_counts(a: Tensor | None, b: Tensor | None) -> Tensor | None:
+    return a + b if a is not None and b is not None else a if b is None else b

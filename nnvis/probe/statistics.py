@@ -1,0 +1,162 @@
+"""What is computed from one tensor: pure functions, tensor in, numbers out.
+
+    moments(output)              # mean, spread, extremes of a tensor
+    squared_norm(gradient)       # sum of squares that neither under- nor overflows
+
+A `Number` is a Python float where looking at a value is free (CPU), and a 0-d float64 tensor elsewhere,
+so that nothing here ever waits for a device. On a CPU the quick float32 kernels are used and checked;
+where they would have lost digits (cancellation, under- or overflow, NaN) the exact float64 way is taken.
+On this machine's 6 MB activation `dot` costs 0.08 ms, `var_mean` 5 ms and `isfinite().sum()` 3 ms.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch import _foreach_norm as foreach_norm  # pyright: ignore[reportPrivateImportUsage]
+
+Number = float | Tensor
+
+SAFE_SQUARES = (1e-30, 1e37)
+"""Sums of squares of float32 values outside of this range have under- or overflowed, or are close to it."""
+CANCELLATION = 1e-2
+"""Below this ratio of variance to mean square, E[x²] − E[x]² has lost over 2 of float32's 7 digits."""
+ROUNDING = 1e-10
+"""Below this ratio of variance to mean square, float32's rounding of the mean alone would show."""
+SATURATION_MARGIN = 0.03
+"""Share of an activation's range, at either bound, that counts as saturated."""
+
+
+def looking_is_free(x: Tensor) -> bool:
+    """Whether a value can be read without waiting for a device."""
+    return x.is_cpu
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Sums over one or several tensors that can be merged without losing digits."""
+
+    count: int
+    mean: Number
+    squared_deviations: Number  # sum of (x - mean)²
+    absmax: Number
+    nonfinite: Number  # number of NaN and Inf
+
+    @property
+    def std(self) -> Number:
+        """Standard deviation with Bessel's correction, as `Tensor.std`; 0 for a single value."""
+        return (self.squared_deviations / max(self.count - 1, 1)) ** 0.5
+
+    def merge(self, other: Moments) -> Moments:
+        """The moments of both together (Chan, Golub & LeVeque 1979)."""
+        count = self.count + other.count
+        delta = other.mean - self.mean
+        return Moments(
+            count,
+            self.mean + delta * (other.count / count),
+            self.squared_deviations + other.squared_deviations + delta * delta * (self.count * other.count / count),
+            larger(self.absmax, other.absmax),
+            self.nonfinite + other.nonfinite,
+        )
+
+
+def moments(x: Tensor) -> Moments:
+    """Moments of a non-empty tensor of any shape. NaN and Inf are counted, and make the other values NaN or Inf."""
+    values = _flat(x)
+    count = values.numel()
+    if looking_is_free(values) and values.dtype == torch.float32:
+        low, high = (bound.item() for bound in values.aminmax())
+        absmax = max(-low, high)
+        mean = values.sum().item() / count
+        squares = torch.dot(values, values).item()
+        deviations = squares - count * mean * mean
+        if deviations < CANCELLATION * squares:
+            centred = values - mean
+            deviations = torch.dot(centred, centred).item()
+        if squares < SAFE_SQUARES[1] and deviations > max(SAFE_SQUARES[0], ROUNDING * squares):
+            return Moments(count, mean, deviations, absmax, 0.0)
+    exact = values.to(widest(values))
+    mean = exact.mean()
+    centred = exact - mean
+    low, high = exact.aminmax()
+    return Moments(
+        count,
+        number(mean),
+        number(centred.square().sum()),
+        number(torch.maximum(-low, high)),
+        number(count_nonfinite(values)),
+    )
+
+
+def squared_norm(x: Tensor) -> Number:
+    """Sum of the squares of a real tensor: NaN where it holds a NaN, Inf where an Inf, right for 1e-23 and for 1e20."""
+    values = _flat(x)
+    if looking_is_free(values) and values.dtype == torch.float32:
+        squares = torch.dot(values, values).item()
+        if SAFE_SQUARES[0] < squares < SAFE_SQUARES[1]:
+            return squares
+    return number(torch.linalg.vector_norm(values, dtype=widest(values))) ** 2
+
+
+def norms(tensors: Sequence[Tensor]) -> list[Number]:
+    """L2 norm of each of many tensors, in one call; right for 1e-23 and for 1e20."""
+    if not tensors:
+        return []
+    plain = [torch.view_as_real(t) if t.is_complex() else t for t in tensors]
+    if not all(looking_is_free(t) and t.dtype == torch.float32 for t in plain):
+        return [number(n) for n in foreach_norm(plain, 2, dtype=widest(plain[0]))]
+    quick: list[Number] = torch.stack(foreach_norm(plain)).tolist()
+    low, high = (math.sqrt(bound) for bound in SAFE_SQUARES)
+    return [
+        n if low < n < high else torch.linalg.vector_norm(t, dtype=torch.float64).item()
+        for n, t in zip(quick, plain, strict=True)
+    ]
+
+
+def count_nonfinite(x: Tensor) -> Tensor:
+    """() number of NaN and Inf."""
+    return x.numel() - torch.isfinite(x).sum()
+
+
+def active_counts(x: Tensor, unit_dim: int, *, non_negative: bool = False) -> Tensor:
+    """(U,) how many of each unit's values are not exactly 0. A unit is an index of dimension `unit_dim`."""
+    active = x.sign() if non_negative else x.sign().abs_()
+    other_dims = [d for d in range(x.dim()) if d != unit_dim % x.dim()]
+    return active.sum(other_dims) if other_dims else active
+
+
+def saturated_count(x: Tensor, bounds: tuple[float, float]) -> Number:
+    """How many values lie within 3% of the range from either bound."""
+    low, high = bounds
+    distance = x.sub((low + high) / 2).abs_()
+    return number(torch.ge(distance, (high - low) * (0.5 - SATURATION_MARGIN), out=distance).sum())
+
+
+def larger(a: Number, b: Number) -> Number:
+    """The larger of two numbers; NaN if one is NaN."""
+    if isinstance(a, float) and isinstance(b, float):
+        return math.nan if math.isnan(a) or math.isnan(b) else max(a, b)
+    return torch.maximum(torch.as_tensor(a), torch.as_tensor(b))
+
+
+def number(x: Tensor) -> Number:
+    """A 0-d tensor as a `Number`: a Python float where that is free, otherwise a float64 tensor on its device."""
+    return float(x) if looking_is_free(x) else x.to(widest(x))
+
+
+def widest(x: Tensor) -> torch.dtype:
+    """float64, where the device has it."""
+    return torch.float32 if x.device.type == "mps" else torch.float64
+
+
+def _flat(x: Tensor) -> Tensor:
+    """(n,) real values, float32 or wider."""
+    if x.is_complex():
+        x = torch.view_as_real(x)
+    if x.dtype not in (torch.float32, torch.float64):
+        x = x.float()
+    return x.reshape(-1)

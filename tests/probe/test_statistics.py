@@ -1,0 +1,109 @@
+"""Every statistic against numpy in float64, where float32 under- or overflows, and without looking at a device."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from nnvis.probe import statistics
+from nnvis.probe.histograms import BINS, magnitude_counts, sample
+from nnvis.record.vocabulary import HISTOGRAM_EDGES
+
+CASES = {
+    "plain": torch.randn(7, 5, 3, generator=torch.Generator().manual_seed(1)),
+    "offset": 1000 + 1e-3 * torch.randn(4, 100, generator=torch.Generator().manual_seed(2)),
+    "tiny": 1e-23 * torch.randn(50, generator=torch.Generator().manual_seed(3)),
+    "huge": 1e30 * torch.randn(50, generator=torch.Generator().manual_seed(4)),
+    "denormal": torch.full((9,), 1e-40),
+    "zeros": torch.zeros(4, 4),
+    "constant": torch.full((6,), 0.3),
+    "single": torch.tensor([2.5]),
+    "bf16": torch.randn(64, generator=torch.Generator().manual_seed(5)).bfloat16(),
+    "float64": 1e-200 * torch.randn(64, dtype=torch.float64, generator=torch.Generator().manual_seed(6)),
+    "transposed": torch.randn(8, 9, generator=torch.Generator().manual_seed(7)).T,
+}
+
+
+@pytest.fixture(params=["looking", "not looking"])
+def looking(request, monkeypatch):
+    """Both ways to compute: with the quick kernels and their checks, and as on a device that must not be waited for."""
+    if request.param == "not looking":
+        monkeypatch.setattr(statistics, "looking_is_free", lambda x: False)
+
+
+@pytest.mark.parametrize("x", CASES.values(), ids=CASES)
+def test_moments_are_those_of_numpy(x, looking):
+    found = statistics.moments(x)
+    expected = x.double().numpy()
+    assert float(found.mean) == pytest.approx(expected.mean(), rel=1e-5)
+    std = expected.std(ddof=1) if expected.size > 1 else 0.0
+    assert float(found.std) == pytest.approx(std, rel=1e-4, abs=1e-300)
+    assert float(found.absmax) == np.abs(expected).max()
+    assert float(found.nonfinite) == 0
+
+
+@pytest.mark.parametrize("x", CASES.values(), ids=CASES)
+def test_norms_are_those_of_numpy(x, looking):
+    expected = np.linalg.norm(x.double().numpy())
+    assert math.sqrt(float(statistics.squared_norm(x))) == pytest.approx(expected, rel=1e-5, abs=0)
+    (norm,) = statistics.norms([x])
+    assert float(norm) == pytest.approx(expected, rel=1e-5, abs=0)
+
+
+@pytest.mark.parametrize(("bad", "mean", "absmax"), [("nan", math.nan, math.nan), ("inf", math.inf, math.inf)])
+def test_nonfinite_values_are_counted_and_never_dropped(bad, mean, absmax, looking):
+    x = torch.ones(3, 4)
+    x[1, 2] = x[0, 0] = float(bad)
+    found = statistics.moments(x)
+    assert float(found.nonfinite) == 2
+    assert float(found.mean) == pytest.approx(mean, nan_ok=True)
+    assert float(found.absmax) == pytest.approx(absmax, nan_ok=True)
+    assert float(statistics.squared_norm(x)) == pytest.approx(mean, nan_ok=True)
+
+
+@given(hnp.arrays(np.float32, st.integers(2, 40), elements=st.floats(-1e3, 1e3, width=32)), st.data())
+def test_merged_moments_are_the_moments_of_both(values, data):
+    cut = data.draw(st.integers(1, len(values) - 1))
+    x = torch.tensor(values)
+    merged = statistics.moments(x[:cut]).merge(statistics.moments(x[cut:]))
+    exact = values.astype(np.float64)
+    assert merged.mean == pytest.approx(exact.mean(), rel=1e-4, abs=1e-3)
+    assert merged.std == pytest.approx(exact.std(ddof=1), rel=1e-3, abs=1e-3)
+    assert merged.absmax == np.abs(exact).max()
+
+
+def test_units_and_saturation(looking):
+    x = torch.tensor([[0.0, 1.0, -2.0], [0.0, 0.0, 3.0]])  # (N, U)
+    assert statistics.active_counts(x, 1).tolist() == [0, 1, 2]
+    image = torch.zeros(2, 3, 4, 4)  # (N, C, H, W)
+    image[0, 1, 2, 3] = 5.0
+    assert statistics.active_counts(image, 1, non_negative=True).tolist() == [0, 1, 0]
+    near_the_bounds = torch.tensor([0.0, 0.02, 0.04, 0.5, 0.96, 0.98, 1.0])
+    assert float(statistics.saturated_count(near_the_bounds, (0.0, 1.0))) == 4
+
+
+def test_magnitudes_are_binned_with_sign():
+    values = torch.tensor([0.0, 1e-20, -1e-20, 0.5, 1.0, -3.0, 1e30, float("nan"), float("-inf")], dtype=torch.float64)
+    counts = magnitude_counts(values)
+    assert counts.sum() == len(values)
+    assert counts[BINS] == 1  # the zero
+    assert counts[BINS + 1] == 2  # NaN and -Inf
+    finite = values[torch.isfinite(values) & (values != 0)].numpy()
+    expected = (
+        np.histogram(finite[finite > 0], HISTOGRAM_EDGES)[0]
+        + np.histogram(-finite[finite < 0], HISTOGRAM_EDGES)[0][::-1]
+    )
+    assert counts[:BINS].tolist() == expected.tolist()
+
+
+@given(st.integers(1, 50_000))
+def test_a_sample_is_small_and_favours_no_column(size):
+    taken = sample(torch.arange(size))
+    assert 1 <= len(taken) <= 4096
+    if size > 4096:
+        columns = torch.bincount(taken % 8, minlength=8)
+        assert columns.min() >= len(taken) // 8 - 1 or size % 2
