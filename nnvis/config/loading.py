@@ -1,0 +1,112 @@
+"""From a file, the name of a shipped config, or text to a `Config`; or to one error that tells all that is wrong.
+
+config = load_config("digits_mlp", ["optimizer.lr=0.01"])
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from pydantic import ValidationError
+
+import nnvis
+from nnvis.config.explaining import explain
+from nnvis.config.overrides import override
+from nnvis.config.problems import ConfigError, Problem, among
+from nnvis.config.schema import Config
+from nnvis.config.yaml_text import MAX_CHARACTERS, Document, read_yaml
+
+FILES = ("path", "root")
+"""Keys of the data section that name a file or folder."""
+
+
+def load_config(source: str | Path, overrides: Sequence[str] = (), *, trust: bool = False) -> Config:
+    """The config in a file, or a shipped one by its name, with `key=value` overrides applied.
+
+    Data paths are taken from the file's folder, those in overrides from the working directory.
+    `trust` allows `kind: python`. Raises ConfigError with everything that is wrong.
+    """
+    path = Path(source)
+    if path.name == str(source) and not path.is_file():
+        path = shipped_configs().get(str(source), path)
+    return parse_config(_read(path), str(path), overrides, trust=trust, folder=path.parent)
+
+
+def parse_config(
+    text: str,
+    filename: str = "<config>",
+    overrides: Iterable[str] = (),
+    *,
+    trust: bool = False,
+    folder: Path | None = None,
+) -> Config:
+    """The config that a text holds. Relative data paths stay as they are without a `folder`. Raises ConfigError."""
+    document = read_yaml(text, filename)
+    if not isinstance(document.data, dict):
+        what = "is empty" if document.data is None else "is no mapping of `key: value` lines"
+        raise ConfigError([document.problem((), f"{what}; a config has at least name, data and model")])
+    for each in overrides:
+        override(document, each)
+    if folder is not None:
+        _make_absolute(document, folder)
+    problems = document.problems + ([] if trust else _untrusted(document))
+    try:
+        config = Config.model_validate(document.data)
+    except ValidationError as error:
+        problems += explain(error, document)
+    else:
+        if not problems:
+            return config
+    raise ConfigError(
+        sorted(problems, key=lambda problem: (problem.line is None, problem.line or 0, problem.column or 0))
+    )
+
+
+def shipped_configs() -> dict[str, Path]:
+    """The configs that come with nnvis: name -> file."""
+    package = Path(nnvis.__file__).parent
+    folder = next((path for path in (package / "configs", package.parent / "configs") if path.is_dir()), package)
+    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+
+
+def _read(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            raw = file.read(4 * MAX_CHARACTERS + 1)
+        if len(raw) > 4 * MAX_CHARACTERS:
+            raise _unreadable(path, f"is too long for a config (over {4 * MAX_CHARACTERS:,} bytes)")
+        return raw.decode()
+    except FileNotFoundError:
+        names = [*shipped_configs(), *(str(near) for near in sorted(path.parent.glob("*.yaml")))]
+        raise _unreadable(path, f"no such file, and no shipped config of that name{among(path.stem, names)}") from None
+    except IsADirectoryError:
+        inside = path / "config.yaml"
+        hint = f"; did you mean {inside}?" if inside.is_file() else ""
+        raise _unreadable(path, f"is a directory, not a file{hint}") from None
+    except UnicodeDecodeError as error:
+        raise _unreadable(path, f"is not UTF-8 text (byte {error.start}); save it as UTF-8") from None
+    except (OSError, ValueError) as error:
+        raise _unreadable(path, f"cannot be read: {getattr(error, 'strerror', None) or error}") from None
+
+
+def _unreadable(path: Path, message: str) -> ConfigError:
+    return ConfigError([Problem(str(path), None, None, "", message)])
+
+
+def _make_absolute(document: Document, folder: Path) -> None:
+    data = document.data.get("data")
+    for name in FILES:
+        if isinstance(data, dict) and isinstance(data.get(name), str):
+            base = folder if document.place(("data", name)).line is not None else Path()
+            data[name] = os.path.abspath(base / os.path.expanduser(data[name]))
+
+
+def _untrusted(document: Document) -> list[Problem]:
+    """A problem for each section that would run Python code."""
+    return [
+        document.problem((name, "kind"), "python runs code of yours, which needs to be allowed with --trust")
+        for name in ("data", "model")
+        if isinstance(section := document.data.get(name), dict) and section.get("kind") == "python"
+    ]
