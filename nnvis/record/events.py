@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 
 from nnvis.record import protos
-from nnvis.record.encoding import fits_float32
 from nnvis.record.protos import Message
 from nnvis.record.vocabulary import HISTOGRAM_EDGES, FloatArray, IntArray, LayerCounts, LayerValues
 
@@ -28,15 +27,14 @@ def new_event(step: int = 0, **fields: Any) -> Message:
     return protos.Event(wall_time=time.time(), step=step, **fields)
 
 
-def add_scalar(event: Message, tag: str, value: float, first: bool) -> None:
-    """An ordinary scalar; as a float64 tensor where float32 would make it 0, inf or inexact."""
-    if fits_float32(value):
-        event.summary.value.add(tag=tag, simple_value=value)
-        return
-    tensor = protos.Tensor(dtype=protos.DOUBLE, tensor_content=struct.pack("<d", value))
-    event.summary.value.add(
-        tag=tag, tensor=tensor, metadata=_metadata("scalars", protos.SCALAR_CLASS) if first else None
-    )
+def add_scalar(event: Message, tag: str, value: float) -> None:
+    """An ordinary scalar, rounded to float32: the fast loader drops all others."""
+    event.summary.value.add(tag=tag, simple_value=value)
+
+
+def add_exact(event: Message, tag: str, of: str, value: float, first: bool) -> None:
+    """The float64 value of the scalar `of`, for nnvis's own readers, where float32 makes it 0 or inf."""
+    _add_array(event, tag, protos.DOUBLE, struct.pack("<d", value), (), _own_metadata(quantity=of) if first else None)
 
 
 def add_layers(
@@ -86,7 +84,7 @@ def add_layout(event: Message) -> None:
     )
     charts = [
         protos.charts.Chart(
-            title="gradient norm of the layers: median, smallest to largest (log10)",
+            title="log10 gradient norm of the layers: min, median, max",
             margin=protos.charts.MarginChartContent(series=[series]),
         ),
         protos.charts.Chart(title="loss", multiline=protos.charts.MultilineChartContent(tag=["loss/.*"])),

@@ -21,7 +21,7 @@ from nnvis.errors import InputError, RunError
 from nnvis.record.vocabulary import Finding, Remedy
 
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
-_NOT_OURS = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EISDIR}
+_NOT_OURS = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ENOENT}
 
 
 @contextmanager

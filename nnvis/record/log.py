@@ -22,9 +22,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, BinaryIO, Self
 
-from nnvis.errors import InputError
+from nnvis.errors import InputError, RunError
 from nnvis.record import events
-from nnvis.record.encoding import encode_rows
+from nnvis.record.encoding import encode_rows, fits_float32
 from nnvis.record.files import disk_errors
 from nnvis.record.framing import frame
 from nnvis.record.protos import Message
@@ -102,15 +102,13 @@ class EventLog:
         for quantity, counts in measurement.histograms.items():
             self._add_counts(event, quantity, counts)
         band = dict(events.gradient_band(measurement.layers["grad_norm"])) if "grad_norm" in measurement.layers else {}
-        for tag, value in {**band, **measurement.scalars, **scalars}.items():
-            events.add_scalar(event, tag, value, self._claim(tag, step))
+        self._add_scalars(event, {**band, **measurement.scalars, **scalars})
         self._append(event)
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
-        """Scalars of a step; NaN and Inf are kept."""
+        """Scalars of a step, in one event; NaN and Inf are kept."""
         event = events.new_event(step)
-        for tag, value in values.items():
-            events.add_scalar(event, tag, value, self._claim(tag, step))
+        self._add_scalars(event, values)
         self._append(event)
 
     def text(self, step: int, tag: str, markdown: str) -> None:
@@ -130,13 +128,15 @@ class EventLog:
         self._append(events.new_event(graph_def=graph_def))
 
     def hparams(self, values: Mapping[str, Any], metrics: Sequence[str] = (), group: str = "") -> None:
-        """The run's hyperparameters by dotted name. `metrics`: the scalar tags that get columns beside them; leave it
-        empty where another directory's summary names the columns, as a study's does. `group`: runs of one group
-        (the seeds of a variant) share a row."""
+        """The run's hyperparameters by dotted name. `group`: runs of one group (a variant's seeds) share a row.
+
+        Left to itself the dashboard shows what differs between runs first, with filters, and every scalar as a column;
+        `metrics` names the scalar tags to show instead, but then one run's parameters are the columns for all runs.
+        """
         event = events.new_event()
         if metrics:
             events.add_experiment(event, values, metrics)
-        events.add_session_start(event, values, group or str(self.path.parent))
+        events.add_session_start(event, values, group or "/".join(self.path.parent.parts[-2:]))
         self._append(event)
 
     def hparams_end(self, succeeded: bool) -> None:
@@ -172,6 +172,13 @@ class EventLog:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _add_scalars(self, event: Message, values: Mapping[str, float]) -> None:
+        for tag, value in values.items():
+            self._claim(tag, event.step)
+            events.add_scalar(event, tag, value)
+            if not fits_float32(value):
+                events.add_exact(event, f"exact/{tag}", tag, value, self._claim(f"exact/{tag}", event.step))
 
     def _add_counts(self, event: Message, quantity: str, row: LayerCounts) -> None:
         tag, _ = self._generation("histograms", quantity, row.layers)
@@ -217,6 +224,6 @@ class EventLog:
         try:
             with disk_errors(self.path):
                 yield
-        except BaseException:
+        except (InputError, RunError):
             self._failed = True
             raise

@@ -28,6 +28,9 @@ def scalar_series(data: EventData) -> dict[str, Series]:
         if isinstance(rows, ScalarRows):
             steps, order = _in_order(rows.steps)
             series[tag] = Series(steps, np.array(rows.values)[order])
+    for rows in data.own("exact"):
+        whole = series[rows.quantity]
+        whole.values[np.searchsorted(whole.steps, rows.steps)] = np.frombuffer(b"".join(rows.contents))
     return series
 
 
