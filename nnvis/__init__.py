@@ -1,1 +1,69 @@
-"""nnvis: see how your network learns, and why it doesn't."""
+"""nnvis: see how your network learns, and why it doesn't.
+
+    import nnvis
+
+    run = nnvis.train("digits_mlp", ["optimizer.lr=0.01"])
+    run.scalars["loss/val"].values                     # (T,)
+    run = nnvis.load_run("runs/digits-mlp/1-seed0")    # needs no torch
+    run.load_model()
+
+Names are imported when they are first used, so that `import nnvis` is quick.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from torch import nn
+
+    from nnvis.config import Config, load_config
+    from nnvis.errors import InputError, RunError
+    from nnvis.experiment import load_model, train
+    from nnvis.record import Run
+
+    __version__: str
+
+__all__ = ["Config", "InputError", "Run", "RunError", "__version__", "load_config", "load_model", "load_run", "train"]
+
+_HOMES = {
+    "Config": "nnvis.config",
+    "InputError": "nnvis.errors",
+    "Run": "nnvis.record",
+    "RunError": "nnvis.errors",
+    "load_config": "nnvis.config",
+    "load_model": "nnvis.experiment",
+    "train": "nnvis.experiment",
+}
+
+
+def load_run(path: str | Path) -> Run:
+    """The run in a directory, finished or not: nnvis's own, or one that was watched. Raises InputError.
+
+    Needs no torch; `run.load_model()` does, where a config built the model.
+    """
+    from nnvis import record
+
+    return record.load_run(path, _load_model)
+
+
+def _load_model(path: Path) -> nn.Module:
+    from nnvis.experiment import load_model
+
+    return load_model(path)
+
+
+def __getattr__(name: str) -> Any:
+    from importlib import import_module, metadata
+
+    if name == "__version__":
+        return metadata.version("nnvis-trainer")
+    if name not in _HOMES:
+        raise AttributeError(f"module 'nnvis' has no attribute {name!r}; it has {', '.join(__all__)}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

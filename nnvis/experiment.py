@@ -1,0 +1,132 @@
+"""The joint: a config becomes a finished run directory.
+
+    run = train("configs/digits_mlp.yaml", ["optimizer.lr=0.01"])
+    run.summary["metrics"]["val"]["accuracy"]
+    model = load_model(run.path)
+
+`train` and `_train_in` are the table of contents; what they name lies in `nnvis.training`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from nnvis.config import Config, dump_config, load_config, parse_config
+from nnvis.data import Splits, load_splits
+from nnvis.models import build_model
+from nnvis.record import Run, load_run
+from nnvis.training.checkpoints import last_checkpoint, load_checkpoint
+from nnvis.training.conclusion import Conclusion, open_log
+from nnvis.training.devices import cpu_threads
+from nnvis.training.evaluation import evaluate
+from nnvis.training.failures import explained
+from nnvis.training.interrupts import interruptible, resumable
+from nnvis.training.learner import Learner
+from nnvis.training.loop import Loop
+from nnvis.training.progress import progress_for
+from nnvis.training.randomness import seeded
+from nnvis.training.recording import Recording
+from nnvis.training.run_directory import claimed, new_run_directory, resumed_config, unfinished_run
+from nnvis.training.setup import build_batches, build_learner, describe, length_of, place, resolve, with_loss
+from nnvis.training.state import State
+
+
+def train(
+    source: str | Path | Config,
+    overrides: Sequence[str] = (),
+    *,
+    runs: str | Path = "runs",
+    name: str | None = None,
+    device: str | None = None,
+    resume: bool | str | Path = False,
+    trust: bool = False,
+    quiet: bool = False,
+    figures: bool = True,
+) -> Run:
+    """Train a config (a file, a shipped one's name, or a `Config`) in a new directory under `runs`, and read it back.
+
+    `overrides` are `dotted.key=value`; `name` and `device` are two of them. `resume` goes on with the newest unfinished
+    run of that name, or with the run in a directory. Global state (random numbers, CPU threads, signal handlers) is
+    put back afterwards.
+
+    Raises InputError for what cannot be trained, RunError for a run that failed or diverged (its directory says how),
+    and KeyboardInterrupt, whose text says how to go on, where the run was asked to end.
+    """
+    config = _read(source, [*overrides, *_as_overrides({"name": name, "training.device": device})], trust)
+    previous = None if resume is False else unfinished_run(Path(runs), config.name, resume)
+    if previous:
+        config = resumed_config(config, load_config(previous / "config.yaml", trust=trust), previous)
+    config = resolve(config)
+    with cpu_threads(config.training.threads), seeded(config.seed, torch.device(config.training.device)):
+        splits = load_splits(config.data, config.seed)
+        config = with_loss(config, splits)
+        learner = build_learner(config, splits)
+        directory = previous or new_run_directory(Path(runs), config)
+        with claimed(directory), resumable(directory):
+            _train_in(directory, config, splits, learner, quiet=quiet, figures=figures)
+    return load_run(directory, load_model)
+
+
+def load_model(run_path: str | Path, *, trust: bool = False) -> nn.Module:
+    """The trained model of a run, on the CPU, in eval mode: its best weights with early stopping, else its last.
+
+    `trust` allows a model of the user's own class. Raises InputError.
+    """
+    config = load_config(Path(run_path) / "config.yaml", trust=trust)
+    kept = "best.pt" if config.training.early_stopping else "last.pt"
+    checkpoint = load_checkpoint(Path(run_path) / "checkpoints" / kept)
+    with seeded(config.seed, torch.device("cpu")):  # building draws weights
+        model = build_model(config.model, **checkpoint["architecture"])
+    model.load_state_dict(checkpoint["model"])
+    return model.eval()
+
+
+def _train_in(directory: Path, config: Config, splits: Splits, learner: Learner, *, quiet: bool, figures: bool) -> None:
+    """Train in a directory: from its last checkpoint if it has one, else from the start."""
+    checkpoint = last_checkpoint(directory)
+    state = State.from_dict(checkpoint) if checkpoint else State()
+    placed = place(splits, learner)
+    batches, length = build_batches(config, splits), length_of(config)
+    steps, _ = length.total(batches.steps_per_epoch)
+    log = open_log(directory, config, learner, state if checkpoint else None)
+    recording = Recording(log, config.capture, learner, state.step)
+    illustrate = partial(_illustrate, directory) if figures else lambda summary: {}
+    with (
+        progress_for(quiet=quiet, total_steps=steps, first_step=state.step) as progress,
+        Conclusion(directory, config, learner, state, recording, illustrate, progress.say) as conclusion,
+        explained(config.training),
+    ):
+        progress.say(describe(config, splits, learner, state))
+        loop = Loop(learner, batches, placed["train"], placed.get("val"), length, state, recording, progress, directory)
+        with recording, interruptible() as interrupt:
+            if checkpoint:
+                loop.restore(checkpoint)
+            loop.run(interrupt)
+        loop.put_back_best()
+        conclusion.metrics = {name: evaluate(learner, split) for name, split in placed.items()}
+
+
+def _illustrate(directory: Path, summary: dict[str, Any]) -> dict[str, bytes]:
+    """Draws the figures of a run that ends with this summary. Returns the PNG files by name."""
+    from nnvis.figures import draw_run
+
+    run = replace(load_run(directory), summary=summary)
+    return {path.stem: path.read_bytes() for path in draw_run(run, directory / "figures")}
+
+
+def _read(source: str | Path | Config, overrides: Sequence[str], trust: bool) -> Config:
+    if not isinstance(source, Config):
+        return load_config(source, overrides, trust=trust)
+    return parse_config(dump_config(source), overrides=overrides, trust=True) if overrides else source
+
+
+def _as_overrides(values: dict[str, str | None]) -> list[str]:
+    return [f"{key}={json.dumps(value)}" for key, value in values.items() if value is not None]

@@ -1,0 +1,134 @@
+"""How a run begins its record and ends it: whatever happens, the log is closed and summary.json says how it went.
+
+log = open_log(directory, config, learner, state)
+with Conclusion(directory, config, learner, state, recording, illustrate, print) as conclusion:
+    loop.run(interrupt)
+    conclusion.metrics = {"val": evaluate(learner, val)}
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+
+from nnvis.config import Config, dump_config, flatten
+from nnvis.record import EventLog, write_json
+from nnvis.training.divergence import DivergedError
+from nnvis.training.evaluation import evaluating
+from nnvis.training.learner import Learner
+from nnvis.training.randomness import untouched
+from nnvis.training.recording import Recording
+from nnvis.training.state import State
+
+_COLUMNS = ("loss/val", "accuracy/val", "loss/epoch", "accuracy/epoch")  # beside the hyperparameters in TensorBoard
+
+
+def open_log(directory: Path, config: Config, learner: Learner, state: State | None) -> EventLog:
+    """The log of a run that goes on from `state`, or of one that begins (again, where it was killed at once)."""
+    if state is not None:
+        return EventLog.resume(directory, state.log_bytes)
+    for leftover in directory.glob("events.out.tfevents.*"):
+        leftover.unlink()
+    log = EventLog.create(directory)
+    log.layout()
+    log.hparams(flatten(config), _COLUMNS)
+    log.text(0, "config", f"```yaml\n{dump_config(config)}```")
+    if config.capture.graph:
+        log.graph(model_graph(learner))
+    return log
+
+
+def model_graph(learner: Learner) -> bytes:
+    """The model's graph as TensorBoard's GraphDef, traced in eval mode (over a second)."""
+    from torch.utils.tensorboard._pytorch_graph import graph
+
+    tokens = learner.architecture["vocabulary_size"] > 0
+    inputs = torch.zeros(1, *learner.architecture["input_shape"], dtype=torch.int64 if tokens else torch.float32)
+    with warnings.catch_warnings(), evaluating(learner.model), untouched(learner.precision.device):
+        warnings.simplefilter("ignore")  # torch deprecates tracing, and has no other way to TensorBoard's graph
+        return graph(learner.model, learner.precision.place(inputs))[0].SerializeToString()
+
+
+@dataclass
+class Conclusion:
+    """Closes the record of a run, however it ends."""
+
+    directory: Path
+    config: Config
+    learner: Learner
+    state: State
+    recording: Recording
+    illustrate: Callable[[dict[str, Any]], Mapping[str, bytes]]  # summary -> figures as PNG, by name
+    say: Callable[[str], None]
+    metrics: dict[str, dict[str, float]] = field(default_factory=dict)  # of the weights that are kept, by split
+
+    def __enter__(self) -> Self:
+        (self.directory / "summary.json").unlink(missing_ok=True)
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        summary, log = self.summary(error), self.recording.log
+        # one error is enough: what fails on the way out of a failure is not told
+        with contextlib.suppress(Exception) if error else contextlib.nullcontext(), log:
+            self._write_ending(log, summary)
+        with contextlib.suppress(Exception) if error else contextlib.nullcontext():
+            write_json(self.directory / "summary.json", summary)
+
+    def _write_ending(self, log: EventLog, summary: dict[str, Any]) -> None:
+        if "test" in self.metrics:
+            log.scalars(self.state.step, {f"{metric}/test": value for metric, value in self.metrics["test"].items()})
+        if summary["status"] in ("completed", "diverged"):
+            log.flush()
+            for name, png in self._figures(summary).items():
+                log.image(self.state.step, f"figures/{name}", png)
+        log.hparams_end(summary["status"] == "completed")
+
+    def _figures(self, summary: dict[str, Any]) -> Mapping[str, bytes]:
+        try:
+            return self.illustrate(summary)
+        except Exception as problem:  # a picture is no reason to lose a run: its record is there to draw from again
+            self.say(f"the figures could not be drawn: {problem}; try again with nnvis figures {self.directory}")
+            return {}
+
+    def summary(self, error: BaseException | None) -> dict[str, Any]:
+        """What summary.json holds."""
+        state = self.state
+        seen = not math.isnan(state.best_value)
+        best = {"epoch": state.best_epoch, "metric": self.learner.deciding_metric, "value": state.best_value}
+        ending: dict[str, Any] = {"error": str(error)} if error and not isinstance(error, KeyboardInterrupt) else {}
+        if isinstance(error, DivergedError):
+            ending["nonfinite"] = error.source.to_dict()
+        return {
+            "status": _status(error),
+            "epochs": state.epoch,
+            "steps": state.step,
+            "seconds": state.seconds,
+            "device": str(self.learner.precision.device),
+            "seed": self.config.seed,
+            "metrics": self.metrics,
+            "best": best if seen else None,
+            "capture": {
+                "steps_measured": state.steps_measured,
+                "overhead_fraction": state.probe_seconds / state.seconds if state.seconds else 0.0,
+                "unseen": self.recording.probe.unseen,
+            },
+            **ending,
+        }
+
+
+def _status(error: BaseException | None) -> str:
+    match error:
+        case None:
+            return "completed"
+        case KeyboardInterrupt():
+            return "interrupted"
+        case DivergedError():
+            return "diverged"
+    return "failed"

@@ -1,0 +1,122 @@
+"""From a resolved config and its data to everything that learns."""
+
+from __future__ import annotations
+
+import math
+from typing import cast
+
+import torch
+from torch import nn
+
+from nnvis.config import Config
+from nnvis.data import Splits
+from nnvis.errors import InputError
+from nnvis.models import build_model
+from nnvis.probe.layers import find_layers
+from nnvis.record import expected_bytes
+from nnvis.training.batches import Batches
+from nnvis.training.devices import resolve_device, resolve_precision
+from nnvis.training.learner import Learner, Placed
+from nnvis.training.loop import Length
+from nnvis.training.losses import build_objective, resolve_loss
+from nnvis.training.optimizers import build_optimizer, build_schedule, needs_closure
+from nnvis.training.recording import SCALARS_EVERY
+from nnvis.training.state import State
+
+
+def resolve(config: Config) -> Config:
+    """The config with the actual device and number of CPU threads: the bits of the result depend on both."""
+    device = resolve_device(config.training.device)
+    threads = config.training.threads or torch.get_num_threads()
+    training = config.training.model_copy(update={"device": str(device), "threads": threads})
+    return config.model_copy(update={"training": training})
+
+
+def with_loss(config: Config, splits: Splits) -> Config:
+    """The config with the loss that is meant. Raises InputError where it does not fit the data."""
+    return config.model_copy(update={"loss": resolve_loss(config.loss, splits.task)})
+
+
+def build_batches(config: Config, splits: Splits) -> Batches:
+    """The batches of the training split."""
+    training = config.training
+    return Batches(
+        len(splits.train), training.batch_size, training.accumulate, config.seed, torch.device(training.device)
+    )
+
+
+def build_learner(config: Config, splits: Splits) -> Learner:
+    """Model, objective, optimizer, schedule and number format of a resolved config.
+
+    Weights are drawn from torch's global generator, on the CPU.
+
+    Raises InputError where parts of the config do not fit each other or the data.
+    """
+    training, device = config.training, torch.device(config.training.device)
+    precision = resolve_precision(training.precision, device)
+    objective = build_objective(resolve_loss(config.loss, splits.task), splits.target_size)
+    architecture = {
+        "input_shape": list(splits.input_shape),
+        "output_size": objective.output_size,
+        "vocabulary_size": len(splits.vocabulary),
+    }
+    model = build_model(config.model, **architecture).to(device, precision.dtype)
+    optimizer = build_optimizer(config.optimizer, model)
+    steps, epochs = length_of(config).total(build_batches(config, splits).steps_per_epoch)
+    schedule = build_schedule(config.schedule, optimizer, steps=steps, epochs=epochs, validates=splits.val is not None)
+    stopping = training.early_stopping
+    if stopping and splits.val is None:
+        raise InputError("training.early_stopping: needs a validation split; set data.val_fraction above 0")
+    if stopping and stopping.metric == "accuracy" and not objective.classifies:
+        raise InputError("training.early_stopping.metric: accuracy is for classification; choose loss")
+    if training.precision == "fp16" and needs_closure(optimizer):
+        raise InputError("training.precision: fp16 does not go with LBFGS; choose bf16, float32 or float64")
+    return Learner(
+        model=model,
+        forward=cast(nn.Module, torch.compile(model)) if training.compile else model,
+        objective=objective,
+        optimizer=optimizer,
+        schedule=schedule,
+        precision=precision,
+        scaler=precision.scaler(),
+        settings=training,
+        architecture=architecture,
+    )
+
+
+def place(splits: Splits, learner: Learner) -> dict[str, Placed]:
+    """The splits there are, on the learner's device, by name."""
+    by_name = {"train": splits.train, "val": splits.val, "test": splits.test}
+    return {name: learner.place(split) for name, split in by_name.items() if split is not None}
+
+
+def length_of(config: Config) -> Length:
+    """How long the run is."""
+    return Length(config.training.epochs, config.training.steps)
+
+
+def describe(config: Config, splits: Splits, learner: Learner, state: State) -> str:
+    """What is about to be trained, on what, and how large its log will be."""
+    sizes = {"train": splits.train, "val": splits.val, "test": splits.test}
+    rows = ", ".join(f"{len(split):,} {name}" for name, split in sizes.items() if split)
+    parameters = sum(parameter.numel() for parameter in learner.model.parameters())
+    training = config.training
+    threads = f", {training.threads} thread{'s' * (training.threads != 1)}" if training.device == "cpu" else ""
+    resumed = f" · goes on at step {state.step:,}" if state.step else ""
+    return (
+        f"{config.name}: {rows} rows · {parameters:,} parameters · {training.device}{threads}"
+        f" · log about {_log_bytes(config, splits, learner) / 1e6:.1f} MB{resumed}"
+    )
+
+
+def _log_bytes(config: Config, splits: Splits, learner: Learner) -> int:
+    capture = config.capture
+    steps, _ = length_of(config).total(build_batches(config, splits).steps_per_epoch)
+    if not capture.every:
+        return expected_bytes(0, math.ceil(steps / SCALARS_EVERY))
+    with_histograms = math.ceil(capture.histogram_every / capture.every) * capture.every
+    return expected_bytes(
+        len(find_layers(learner.model, capture.layers)),
+        math.ceil(steps / capture.every),
+        histogram_steps=math.ceil(steps / with_histograms) if capture.histograms else 0,
+    )
