@@ -24,18 +24,18 @@ if TYPE_CHECKING:
 def load_npz(section: schema.Npz, rng: np.random.Generator) -> Source:
     """The arrays `inputs` (N, ...) and `targets` (N,) or (N, K) of a file that `numpy.savez` wrote."""
     file = existing_file(section.path, "data.path")
-    try:
-        arrays = np.load(file, allow_pickle=False)
-    except Exception as error:  # a broken file makes numpy, zipfile and zlib raise a dozen types
-        raise InputError(f"{file}: not a file that numpy.savez wrote: {_line(error)}") from error
-    if not isinstance(arrays, np.lib.npyio.NpzFile):
-        raise InputError(f"{file}: holds one array without a name, expected two: numpy.savez({file.name!r}, x=…, y=…)")
-    with arrays:
+    with file.open("rb") as opened:
+        try:
+            arrays = np.load(opened, allow_pickle=False)
+        except Exception as error:  # a broken file makes numpy, zipfile and zlib raise a dozen types
+            raise InputError(f"{file}: not a file that numpy.savez wrote: {_line(error)}") from error
+        if not isinstance(arrays, np.lib.npyio.NpzFile):
+            call = f"numpy.savez({file.name!r}, x=…, y=…)"
+            raise InputError(f"{file}: holds one array without a name, expected two: {call}")
         inputs = _member(file, arrays, section.inputs, "data.inputs")
         targets = _member(file, arrays, section.targets, "data.targets")
-    return from_arrays(
-        inputs, targets, section.task, f"{file}: array {section.inputs!r}", f"{file}: array {section.targets!r}"
-    )
+    names = f"{file}: array {section.inputs!r}", f"{file}: array {section.targets!r}"
+    return from_arrays(inputs, targets, section.task, *names)
 
 
 def load_python(section: schema.PythonData, rng: np.random.Generator) -> Source:

@@ -3,8 +3,8 @@
     rows = partition(source, section, seed)
     rows.train, rows.val, rows.test           # indices into the source's rows, disjoint
 
-Every class keeps one training row at least, and otherwise its share to within one row; scikit-learn's
-`train_test_split` instead refuses classes of one row and splits smaller than the number of classes.
+Every class keeps one training row at least, and its share otherwise; scikit-learn's `train_test_split` instead
+refuses classes of one row and splits smaller than the number of classes.
 """
 
 from __future__ import annotations
@@ -58,7 +58,8 @@ def partition(source: Source, section: schema.DataSection, seed: int) -> Partiti
 def draw(strata: IntArray, size: int, rng: np.random.Generator) -> tuple[IntArray, IntArray]:
     """Strata (N,) -> positions of `size` rows and of the others, both in random order.
 
-    Each stratum keeps its share to within one row, and one row at least (`size` must allow for it).
+    Each stratum keeps one row at least (`size` must allow for it), and where its share is a row or more for every
+    stratum, that share to within one row.
     """
     counts = np.unique(strata, return_counts=True)[1]
     shuffled = rng.permutation(len(strata))

@@ -7,10 +7,11 @@ path = existing_file("houses.csv", "data.path")
 
 from __future__ import annotations
 
-import difflib
+import os
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
+from nnvis.config.problems import closest
 from nnvis.errors import InputError
 
 SHOWN_PROBLEMS = 5
@@ -28,8 +29,8 @@ def not_among(word: str, choices: Collection[str], noun: str = "column") -> str:
     listed = ", ".join(map(repr, list(choices)[:SHOWN_CHOICES]))
     more = f", … ({len(choices)} in all)" if len(choices) > SHOWN_CHOICES else ""
     choice_text = f"there are {listed}{more}" if choices else "there are none"
-    close = difflib.get_close_matches(word, choices, n=1)
-    return f"no {noun} {word!r}; {choice_text}" + (f"; did you mean {close[0]!r}?" if close else "")
+    close = closest(word, choices)
+    return f"no {noun} {word!r}; {choice_text}" + (f"; did you mean {close!r}?" if close else "")
 
 
 def existing_file(path: str, key: str) -> Path:
@@ -41,7 +42,7 @@ def existing_file(path: str, key: str) -> Path:
         folder = existing_folder(str(file.parent), key)
         names = sorted(entry.name for entry in folder.iterdir() if entry.is_file())
         raise InputError(f"{key}: {path}: {not_among(file.name, names, 'file')}")
-    return file
+    return _readable(file, key)
 
 
 def existing_folder(path: str, key: str) -> Path:
@@ -50,4 +51,10 @@ def existing_folder(path: str, key: str) -> Path:
     if not folder.is_dir():
         found = "is a file, expected a folder" if folder.exists() else "there is no such folder"
         raise InputError(f"{key}: {path}: {found} (looked from {Path.cwd()})")
-    return folder
+    return _readable(folder, key)
+
+
+def _readable(path: Path, key: str) -> Path:
+    if not os.access(path, os.R_OK):
+        raise InputError(f"{key}: {path}: you have no permission to read it")
+    return path

@@ -35,8 +35,8 @@ class Scaling:
     """As `mean`; 1 for constant features."""
 
     def undo(self, scaled: Tensor) -> Tensor:
-        """Scaled values (N, ...) -> values in the source's units, float64."""
-        return scaled * self.std.to(scaled.device) + self.mean.to(scaled.device)
+        """Scaled values (N, ...) on any device -> values in the source's units, float64 on the CPU."""
+        return scaled.cpu() * self.std + self.mean
 
 
 def fit(values: NDArray[Any], rows: IntArray, full_scale: float = 1.0) -> Scaling:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nnvis.data.source import FloatArray, IntArray, Source, number_classes
-from nnvis.data.tables import Table, number, read_table
+from nnvis.data.tables import Table, all_numbers, read_table
 from nnvis.errors import InputError
 
 if TYPE_CHECKING:
@@ -42,13 +42,14 @@ def class_labels(table: Table, name: str) -> tuple[IntArray, tuple[str, ...]]:
     Raises InputError for bad cells, those of other columns told so far included, and for a single class.
     """
     cells = table.texts(name)
-    numbers = [number(cell) for cell in cells]
-    if any(value is None for value in numbers):
+    labels = all_numbers(cells)
+    if labels is None:
         labels = np.array(cells)
     else:
-        labels = np.array(numbers)
         for row in np.flatnonzero((labels < 0) | (labels != np.floor(labels))):
-            table.refuse(name, int(row), "a class label: a name, or a whole number from 0 up (or task: regression)")
+            table.refuse(
+                name, int(row), "a class label: a name, or a whole number from 0 up (or set data.task: regression)"
+            )
     table.refuse_bad_cells()
     return number_classes(labels, f"{table.path}: column {name!r}")
 
@@ -71,7 +72,7 @@ def _feature_columns(table: Table, section: schema.Csv, target: str) -> list[str
 def _guessed_task(table: Table, target: str) -> str:
     if not table.is_numeric(target):
         return "classification"
-    values = table.numbers(target)
+    values = table.numbers(target, "a number (or set data.task: classification)")
     table.refuse_bad_cells()
     whole = bool((values == np.floor(values)).all())
     return "classification" if whole and len(np.unique(values)) <= MOST_GUESSED_CLASSES else "regression"
