@@ -5,8 +5,10 @@ magnitude_counts(tensor)     # (34,): 32 bins of nnvis.record.HISTOGRAM_EDGES, t
 
 from __future__ import annotations
 
+import functools
 import math
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -15,31 +17,44 @@ from nnvis.record.vocabulary import HISTOGRAM_EDGES
 
 SAMPLE_SIZE = 4096
 BINS = len(HISTOGRAM_EDGES) - 1
-_MAGNITUDES = torch.tensor(HISTOGRAM_EDGES[BINS // 2 + 1 : -1], dtype=torch.float64)  # (15,) positive, finite edges
-_CODES = torch.arange(BINS + 2)
 
 
 def sample(x: Tensor, size: int = SAMPLE_SIZE) -> Tensor:
     """(m,) every k-th value, at most `size`. No column is favoured: k shares no factor with the number of values."""
-    if x.is_complex():
-        x = torch.view_as_real(x)
-    values = x.reshape(-1)
-    stride = max(1, math.ceil(values.numel() / size))
-    while math.gcd(stride, values.numel()) > 1:
-        stride += 1
-    return values[::stride]
+    values = (torch.view_as_real(x) if x.is_complex() else x).reshape(-1)
+    return values[:: _stride(values.numel(), size)].contiguous()
 
 
 def magnitude_counts(x: Tensor) -> Tensor:
     """(B + 2,) int64 counts of the values of a 1-d tensor: bins of HISTOGRAM_EDGES, zeros, NaN and Inf.
 
-    A positive value lies in the bin with edges[i] <= v < edges[i + 1], a negative one in the mirrored bin.
-    Waits for no device: `bincount` would, so codes are compared with all bins at once.
+    A bin holds edges[i] <= v < edges[i + 1], as in `numpy.histogram`. Waits for no device.
     """
-    values = x.to(widest(x))
-    rank = torch.bucketize(values.abs(), _MAGNITUDES.to(values), right=True)  # (m,) in 0..15
-    code = torch.where(values > 0, BINS // 2 + rank, BINS // 2 - 1 - rank)
-    code = code.masked_fill(values == 0, BINS).masked_fill(~torch.isfinite(values), BINS + 1)
+    values = x if x.dtype in (torch.float32, torch.float64) else x.to(widest(x))
+    boundaries = _boundaries(values.dtype, values.device)
+    code = torch.bucketize(values, boundaries, right=True)  # (m,) in 0..B + 2; NaN comes last, with +Inf
     if looking_is_free(values):
-        return torch.bincount(code, minlength=BINS + 2)
-    return (code[:, None] == _CODES.to(code.device)).sum(0)
+        counts = torch.bincount(code, minlength=BINS + 3)
+    else:  # bincount would wait
+        counts = (code[:, None] == torch.arange(BINS + 3, device=code.device)).sum(0)
+    negative, zero, positive = counts[1 : BINS // 2 + 1], counts[BINS // 2 + 1], counts[BINS // 2 + 2 : -1]
+    return torch.cat([negative, positive, zero[None], (counts[0] + counts[-1])[None]])
+
+
+@functools.cache
+def _boundaries(dtype: torch.dtype, device: torch.device) -> Tensor:
+    """(B + 2,) where codes change: -Inf | negative bins | exact 0 | positive bins | +Inf and NaN."""
+    info = np.finfo(np.float32 if dtype == torch.float32 else np.float64)
+    half = BINS // 2
+    inner = HISTOGRAM_EDGES[1:-1].astype(info.dtype)  # negative edges, 0, positive edges
+    zero = [info.dtype.type(0), info.smallest_subnormal]
+    edges = np.concatenate([[info.min], inner[: half - 1], zero, inner[half:], [np.inf]])
+    return torch.tensor(edges, dtype=dtype, device=device)
+
+
+@functools.cache
+def _stride(count: int, size: int) -> int:
+    stride = max(1, math.ceil(count / size))
+    while math.gcd(stride, count) > 1:
+        stride += 1
+    return stride

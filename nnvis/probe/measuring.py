@@ -15,40 +15,46 @@ from torch import Tensor, nn
 from nnvis.probe.histograms import BINS
 from nnvis.probe.layers import Layer
 from nnvis.probe.parameters import ParameterReadings, total
-from nnvis.probe.readings import CallReading, GradientReading
+from nnvis.probe.readings import CallReading
 from nnvis.probe.statistics import Number, number, widest
 from nnvis.record.vocabulary import ABSENCE_REASONS, LayerCounts, LayerValues, Measurement
 
 Cell = Number | str  # a value, or the reason why there is none
 Column = Mapping[str, Cell]  # by layer
-Quantities = dict[str, Column]
+Quantities = Mapping[str, Column]
 
 
-def call_quantities(rows: Mapping[str, CallReading | str], scale: Number) -> Quantities:
-    """The activation quantities, by row. A row that was not read this time is its reason."""
-    nonlinear = {name: r for name, r in rows.items() if isinstance(r, str) or r.layer.nonlinearity}
-    bounded = {name: r for name, r in nonlinear.items() if isinstance(r, str) or r.layer.bounds}
+def call_quantities(rows: Mapping[str, CallReading], scale: Number) -> Quantities:
+    """The activation quantities, by row."""
+    quantities: dict[str, dict[str, Cell]] = {}
+    for row, reading in rows.items():
+        for quantity, cell in _call_cells(reading, scale).items():
+            quantities.setdefault(quantity, {})[row] = cell
+    return quantities
 
-    def moment(name: str) -> Column:
-        return {row: _or_absence(r, lambda r: getattr(r.moments, name)) for row, r in rows.items()}
 
-    def gradient(value: Callable[[GradientReading], Number]) -> Column:
-        return {
-            row: _or_absence(r, lambda r: value(r.gradient) if r.gradient else "no gradient") for row, r in rows.items()
-        }
-
-    return {
-        "activation_mean": moment("mean"),
-        "activation_std": moment("std"),
-        "activation_absmax": moment("absmax"),
-        "activation_nonfinite": moment("nonfinite"),
-        "zero_fraction": {row: _or_absence(r, _zero_fraction) for row, r in nonlinear.items()},
-        "dead_fraction": {row: _or_absence(r, _dead_fraction) for row, r in nonlinear.items()},
-        "saturated_fraction": {row: _or_absence(r, _saturated_fraction) for row, r in bounded.items()},
-        "activation_grad_norm": gradient(lambda g: g.squares**0.5 / scale),
-        "activation_grad_rms": gradient(lambda g: (g.squares / max(g.count, 1)) ** 0.5 / scale),
-        "activation_grad_nonfinite": gradient(lambda g: g.nonfinite),
+def _call_cells(reading: CallReading, scale: Number) -> dict[str, Cell]:
+    """Everything about one call, by quantity; what makes no sense for this kind of layer is left out."""
+    read, grad, active = reading.moments, reading.gradient, reading.active
+    absence = reading.absence or "not applicable"
+    cells: dict[str, Cell] = {
+        "activation_mean": read.mean if read else absence,
+        "activation_std": read.std if read else absence,
+        "activation_absmax": read.absmax if read else absence,
+        "activation_nonfinite": read.nonfinite if read else absence,
     }
+    if reading.layer.nonlinearity:
+        cells["zero_fraction"] = 1.0 - number(active.sum()) / read.count if read and active is not None else absence
+        cells["dead_fraction"] = number((active == 0).sum()) / active.numel() if active is not None else absence
+    if reading.layer.bounds:
+        cells["saturated_fraction"] = (
+            reading.saturated / read.count if read and reading.saturated is not None else absence
+        )
+    absence = reading.absence or "no gradient"
+    cells["activation_grad_norm"] = grad.squares**0.5 / scale if grad else absence
+    cells["activation_grad_rms"] = (grad.squares / max(grad.count, 1)) ** 0.5 / scale if grad else absence
+    cells["activation_grad_nonfinite"] = grad.nonfinite if grad else absence
+    return cells
 
 
 def parameter_quantities(layers: Sequence[Layer], read: ParameterReadings, scale: Number) -> Quantities:
@@ -89,16 +95,12 @@ def step_scalars(read: ParameterReadings, scale: Number, optimizer_scale: Number
 
 
 def histogram_columns(
-    rows: Mapping[str, CallReading | str], layers: Sequence[Layer], read: ParameterReadings
+    rows: Mapping[str, CallReading], layers: Sequence[Layer], read: ParameterReadings
 ) -> dict[str, dict[str, Tensor]]:
     """(B + 2,) counts by histogram quantity and layer; all 0 where nothing was read."""
-
-    def of_calls(counts: Callable[[CallReading], Tensor | None]) -> dict[str, Tensor | None]:
-        return {row: None if isinstance(r, str) else counts(r) for row, r in rows.items()}
-
     columns = {
-        "activation": of_calls(lambda r: r.histogram),
-        "activation_grad": of_calls(lambda r: r.gradient.histogram if r.gradient else None),
+        "activation": {row: r.histogram for row, r in rows.items()},
+        "activation_grad": {row: r.gradient.histogram if r.gradient else None for row, r in rows.items()},
         "grad": {layer.name: read.grad_histogram(layer.parameters) for layer in layers},
     }
     nothing = torch.zeros(BINS + 2, dtype=torch.int64)
@@ -199,30 +201,6 @@ def _start_transfer(values: Iterable[Number]) -> dict[int, tuple[Tensor, torch.c
         places = host.split([t.numel() for t in tensors])
         arrived.update({id(t): (place.view(t.shape), event) for t, place in zip(tensors, places, strict=True)})
     return arrived
-
-
-def _or_absence(reading: CallReading | str, value: Callable[[CallReading], Cell]) -> Cell:
-    if isinstance(reading, str):
-        return reading
-    return reading.absence or value(reading)
-
-
-def _zero_fraction(reading: CallReading) -> Cell:
-    if reading.active is None or reading.moments is None:
-        return "not applicable"
-    return 1.0 - number(reading.active.sum()) / reading.moments.count
-
-
-def _dead_fraction(reading: CallReading) -> Cell:
-    if reading.active is None:
-        return "not applicable"
-    return number((reading.active == 0).sum()) / reading.active.numel()
-
-
-def _saturated_fraction(reading: CallReading) -> Cell:
-    if reading.saturated is None or reading.moments is None:
-        return "not applicable"
-    return reading.saturated / reading.moments.count
 
 
 def _scaled(cell: Cell, scale: Number) -> Cell:

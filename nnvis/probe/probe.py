@@ -98,6 +98,7 @@ class Probe:
         self._scaler = scaler
         self._write = write
         self._rows: dict[str, LayerInfo] = {}  # in the order in which they first ran
+        self._row_layers: dict[str, Layer] = {}
         self._unseen: dict[str, str] = {}
         self._current: _Step | None = None
         self._pending: Pending | None = None
@@ -160,12 +161,14 @@ class Probe:
             return
         due = self._histograms and self._histogram_is_due()
         self._current = step = _Step(histogram=due)
-        if not self._compiled:
+        if self._layers and not self._compiled:
             step.handles.append(register_module_forward_pre_hook(self._before_forward))
             step.handles.append(register_module_forward_hook(self._after_forward))
-        for parameter in self._parameters:
-            if parameter.requires_grad:
-                step.handles.append(parameter.register_post_accumulate_grad_hook(self._gradient_arrived))
+        else:
+            for parameter in self._parameters:
+                if parameter.requires_grad:
+                    hook = self._parameter_gradient_arrived
+                    step.handles.append(parameter.register_post_accumulate_grad_hook(hook))
 
     def _end_step(self) -> None:
         if self._current is not None:
@@ -222,14 +225,15 @@ class Probe:
             {**step_scalars(step.parameters, scale, optimizer_scale), **step.scalars},
         )
 
-    def _rows_of(self, readings: dict[CallKey, CallReading]) -> dict[str, CallReading | str]:
-        """By row name, in the order of the rows; a row that did not run this time is its reason."""
+    def _rows_of(self, readings: dict[CallKey, CallReading]) -> dict[str, CallReading]:
+        """By row name, in the order of the rows."""
         called_again = {name for name, call in readings if call > 1}
         named = {f"{name}#{call}" if name in called_again else name: r for (name, call), r in readings.items()}
         for name, reading in named.items():
             if name not in self._rows:
                 self._rows[name] = _layer_info(name, reading)
-        return {name: named.get(name, "not called") for name in self._rows}
+                self._row_layers[name] = reading.layer
+        return {name: named.get(name) or CallReading(layer, "not called") for name, layer in self._row_layers.items()}
 
     def _owners_in_order(self) -> list[Layer]:
         """The layers that own parameters, in the order in which they first ran; those that never ran come last."""
@@ -305,6 +309,7 @@ class Probe:
             if not any(p.grad is not None for p in self._parameters):
                 step.forget_before(forward_pass)
             forward_pass.backpropagated = True
+        self._await_end_of_backward()
         arrived = read_gradient(gradient, histogram=step.histogram)
         if reading.gradient is None:
             reading.gradient = arrived
@@ -312,17 +317,17 @@ class Probe:
             reading.gradient.pool(arrived)
 
     @_spares_the_training
-    def _gradient_arrived(self, parameter: Tensor) -> None:
-        """The first parameter of a backward pass asks to be called when the whole pass has ended."""
+    def _parameter_gradient_arrived(self, parameter: Tensor) -> None:
+        self._await_end_of_backward()
+
+    def _await_end_of_backward(self) -> None:
+        """From inside of a backward pass: ask to be called when the whole of it has ended, DDP's reduction too."""
         step = self._current
         if step is None or step.awaits_end_of_backward:
             return
         step.awaits_end_of_backward = True
-
-        def after_all_callbacks() -> None:
-            Variable._execution_engine.queue_callback(self._backward_ended)  # DDP's own callback comes first
-
-        Variable._execution_engine.queue_callback(after_all_callbacks)
+        engine = Variable._execution_engine
+        engine.queue_callback(lambda: engine.queue_callback(self._backward_ended))  # once more: DDP's comes first
 
     @_spares_the_training
     def _backward_ended(self) -> None:

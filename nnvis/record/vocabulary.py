@@ -64,8 +64,7 @@ _MAGNITUDES = 10.0 ** np.array([-24.0, -16, -12, -10, -8, -6, -5, -4, -3, -2, -1
 HISTOGRAM_EDGES: FloatArray = np.concatenate([[-np.inf], -_MAGNITUDES[::-1], [0.0], _MAGNITUDES, [np.inf]])
 """(33,) edges of the 32 histogram bins: by magnitude with sign, so that 1e-20 is as visible as 1.
 
-Zero, NaN and Inf are counted apart. A positive value v lies in the bin with edges[i] <= v < edges[i + 1],
-a negative one in the mirrored bin.
+Zero, NaN and Inf are counted apart. A value v lies in the bin with edges[i] <= v < edges[i + 1].
 """
 
 

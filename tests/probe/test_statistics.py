@@ -86,18 +86,17 @@ def test_units_and_saturation(looking):
     assert float(statistics.saturated_count(near_the_bounds, (0.0, 1.0))) == 4
 
 
-def test_magnitudes_are_binned_with_sign():
-    values = torch.tensor([0.0, 1e-20, -1e-20, 0.5, 1.0, -3.0, 1e30, float("nan"), float("-inf")], dtype=torch.float64)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_magnitudes_are_binned_with_sign(dtype, looking, monkeypatch):
+    monkeypatch.setattr("nnvis.probe.histograms.looking_is_free", statistics.looking_is_free)
+    values = torch.tensor([0.0, -0.0, 1e-20, -1e-20, 0.5, 1.0, -1.0, -3.0, 1e30, -1e-30, float("nan"), float("-inf")])
+    values = values.to(dtype)
     counts = magnitude_counts(values)
     assert counts.sum() == len(values)
-    assert counts[BINS] == 1  # the zero
+    assert counts[BINS] == 2  # the zeros
     assert counts[BINS + 1] == 2  # NaN and -Inf
-    finite = values[torch.isfinite(values) & (values != 0)].numpy()
-    expected = (
-        np.histogram(finite[finite > 0], HISTOGRAM_EDGES)[0]
-        + np.histogram(-finite[finite < 0], HISTOGRAM_EDGES)[0][::-1]
-    )
-    assert counts[:BINS].tolist() == expected.tolist()
+    finite = values[torch.isfinite(values) & (values != 0)].double().numpy()
+    assert counts[:BINS].tolist() == np.histogram(finite, HISTOGRAM_EDGES)[0].tolist()
 
 
 @given(st.integers(1, 50_000))
