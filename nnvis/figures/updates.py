@@ -1,0 +1,127 @@
+"""Update ratio: how far a step moves each layer's weights.
+
+update_ratio(run)
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from nnvis.figures.facts import running_median
+from nnvis.figures.labels import EndLabel, arrange
+from nnvis.figures.reading import about, layer_table, step_label
+from nnvis.figures.scales import ORDINARY, Strips, value_kinds
+from nnvis.figures.style import INK, by_depth, depth_map, drawn, explain, sheet
+from nnvis.figures.words import number, percent, plural, shorten
+from nnvis.record.run import Run
+from nnvis.record.vocabulary import FloatArray, LayerSeries
+
+GUIDE = 1e-3  # Karpathy, "A Recipe for Training Neural Networks" and CS231n: updates of about 1e-3 of the weights
+SLOW, FAST = 1e-5, 1e-1  # two decades to either side
+LABELLED = 6  # layers that are named at their lines; more get a colour bar
+
+
+@drawn
+def update_ratio(run: Run) -> Figure:
+    """The size of each step's change over the size of the weights, layer by layer.
+
+    Around 1e-3 is a usual pace. A layer far below it hardly learns; one far above it overwrites itself.
+    Raises NoData when the record has no updates.
+    """
+    table = layer_table(run, "update_ratio")
+    layers = len(table.layers)
+    fig = sheet(height=3.1)
+    explain(fig, _title(table), _caption(run, table))
+    ax = fig.subplots()
+    strips = Strips(ax, np.append(table.values, GUIDE), np.append(table.present, True))
+    kinds = value_kinds(table.values, table.present)
+    labels = []
+    for i, (name, colour) in enumerate(zip(shorten(table.layers), by_depth(layers), strict=True)):
+        curve = smooth(np.where(kinds[:, i] == ORDINARY, table.values[:, i], np.nan))
+        marker = "o" if len(table.steps) == 1 else "none"
+        ax.plot(table.steps, curve, color=colour, marker=marker, linewidth=1.7 if layers <= LABELLED else 1, label=name)
+        strips.mark(table.steps, kinds[:, i], colour)
+        if layers <= LABELLED:
+            labels += _end(name, table, curve, colour)
+    ax.axhline(GUIDE, color=INK, linewidth=1, linestyle=(0, (5, 2)), label="_guide")
+    labels += [EndLabel(GUIDE, "10⁻³: usual pace", INK), *strips.names()]
+    _time_axis(ax, table, step_label(run))
+    if layers > LABELLED:
+        _depth_bar(fig, ax, table)
+    arrange(fig, {ax: labels})
+    return fig
+
+
+def _end(name: str, table: LayerSeries, curve: FloatArray, colour: Any) -> list[EndLabel]:
+    """The layer's name at its line's end; with the step if that came early."""
+    finite = np.flatnonzero(np.isfinite(curve))
+    if not len(finite):
+        return []
+    early = finite[-1] < len(curve) - 1
+    until = f" (to step {table.steps[finite[-1]]:,})" if early else ""
+    return [EndLabel(float(curve[finite[-1]]), name + until, colour)]
+
+
+def smooth(curve: FloatArray) -> FloatArray:
+    """(T,) running median over a fiftieth of the steps, where there are enough of them to make one."""
+    window = len(curve) // 50
+    return np.where(np.isfinite(curve), running_median(curve, window), np.nan) if window > 1 else curve
+
+
+def _time_axis(ax: Axes, table: LayerSeries, label: str) -> None:
+    ax.set_xlabel(label)
+    ax.set_ylabel("update / weights")
+    first, last = table.steps[0], max(table.steps[-1], table.steps[0] + 1)
+    ax.set_xlim(first - 0.01 * (last - first), last + 0.01 * (last - first))
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.10g}"))
+
+
+def _depth_bar(fig: Figure, ax: Axes, table: LayerSeries) -> None:
+    """Which colour is which layer, input at the top."""
+    last = len(table.layers) - 1
+    bar = fig.colorbar(ScalarMappable(Normalize(0, last), depth_map()), ax=ax, pad=0.02, aspect=30)
+    shown = [0, last // 2, last]
+    bar.set_ticks(shown, labels=[shorten(table.layers, limit=14)[i] for i in shown])
+    bar.ax.invert_yaxis()
+    bar.outline.set_visible(False)  # pyright: ignore[reportCallIssue]
+    bar.ax.set_title("layer", loc="left")
+
+
+def _title(table: LayerSeries) -> str:
+    """The pace of the slowest or fastest layer, where it is far from the guide; else of all."""
+    names = shorten(table.layers)
+    bad = table.present & ~np.isfinite(table.values)
+    if bad.any():
+        row = int(np.argmax(bad.any(axis=1)))
+        return f"Updates turn NaN or Inf at step {table.steps[row]:,} in {plural(int(bad[row].sum()), 'layer')}"
+    pace = np.array(
+        [np.median(v[p]) if p.any() else np.nan for v, p in zip(table.values.T, table.present.T, strict=True)]
+    )
+    slow, fast = int(np.nanargmin(pace)), int(np.nanargmax(pace))
+    hardly, many = int((pace < SLOW).sum()), plural(len(names), "layer")
+    if pace[slow] == 0:
+        return f"{(pace == 0).sum()} of {many} do not move at all at half of the measured steps or more"
+    if hardly:
+        return f"{hardly} of {many} hardly move: a step changes {names[slow]} by {number(pace[slow], 2)} of its weights"
+    if pace[fast] > FAST:
+        return f"Too fast: a step changes {names[fast]} by {percent(pace[fast])} of its weights"
+    if slow == fast:
+        return f"A step changes {names[slow]} by {percent(pace[slow])} of its weights"
+    return f"Every layer moves: a step changes it by {percent(pace[slow])} to {percent(pace[fast])} of its weights"
+
+
+def _caption(run: Run, table: LayerSeries) -> str:
+    window = len(table.steps) // 50
+    lines = f"running median over {window} measured steps" if window > 1 else "every measured step"
+    return (
+        f"{run.name}. L2 norm of a step's change of a layer's parameters over the norm of the parameters; {lines}. "
+        f"Far below 10⁻³ a layer hardly learns, far above it overwrites itself. {about(run)}"
+    )
