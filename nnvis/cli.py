@@ -10,7 +10,6 @@ needs when it runs, so that `nnvis --help` stays quick.
 from __future__ import annotations
 
 import argparse
-import difflib
 import os
 import re
 import sys
@@ -66,11 +65,9 @@ def _run(argv: list[str]) -> int:
         print(f"nnvis {version('nnvis-trainer')}")
         return DONE
     if name not in commands:
-        close = difflib.get_close_matches(name, commands, n=1)
-        raise InputError(
-            f"nnvis: there is no command {name}; the choices: {', '.join(commands)}"
-            + (f"; did you mean {close[0]}?" if close else "")
-        )
+        from nnvis.config.problems import among
+
+        raise InputError(f"nnvis: there is no command {name}{among(name, commands)}")
     return commands[name](rest)
 
 
@@ -217,15 +214,11 @@ def schema(argv: Sequence[str]) -> int:
     parser = _Parser(schema)
     parser.add_argument("-o", dest="file", type=Path, metavar="FILE", help="write it there instead")
     options = parser.parse_args(argv)
-    import json
+    from nnvis.config import schema_text
 
-    from nnvis.config import json_schema
-
-    text = json.dumps(json_schema(), indent=2, ensure_ascii=False)
     if options.file:
-        options.file.write_text(text + "\n", encoding="utf-8")
-        text = str(options.file)
-    print(text)
+        options.file.write_text(schema_text(), encoding="utf-8")
+    print(options.file or schema_text(), end="\n" if options.file else "")
     return DONE
 
 

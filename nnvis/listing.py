@@ -6,12 +6,13 @@ listing("datasets")   # [("moons", "Two interleaved half circles (2 inputs, 2 cl
 
 from __future__ import annotations
 
-import difflib
 import json
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, get_args
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Literal, get_args
 
 from nnvis.config import schema, shipped_configs
+from nnvis.config.problems import among
 from nnvis.config.torch_signatures import Signature, torch_table
 from nnvis.errors import InputError
 from nnvis.record.vocabulary import HISTOGRAM_QUANTITIES, LAYER_QUANTITIES
@@ -32,11 +33,7 @@ def listing(topic: str | None = None) -> Rows:
     if topic is None:
         return [(name, f"{len(rows()):>3}  {about}") for name, (about, rows) in TOPICS.items()]
     if topic not in TOPICS:
-        close = difflib.get_close_matches(topic, TOPICS, n=1)
-        raise InputError(
-            f"nnvis list: there is no topic {topic}; the choices: {', '.join(TOPICS)}"
-            + (f"; did you mean {close[0]}?" if close else "")
-        )
+        raise InputError(f"nnvis list: there is no topic {topic}{among(topic, TOPICS)}")
     return TOPICS[topic][1]()
 
 
@@ -54,20 +51,24 @@ def _quantities() -> Rows:
     return [*LAYER_QUANTITIES.items(), *histograms]
 
 
-def _signatures(classes: Mapping[str, Signature], names: Iterable[str]) -> Rows:
+def _torch(kind: Literal["optimizers", "schedulers", "layers"]) -> Rows:
     """Torch's classes by name, with the arguments that a config gives them."""
-    inferred = torch_table().inferred
-    return [
-        (
-            name,
-            ", ".join(
-                argument if parameter.required else f"{argument}={json.dumps(parameter.default)}"
-                for argument, parameter in classes[name].items()
-                if argument != inferred.get(name)
-            ),
-        )
-        for name in names
-    ]
+    return [(name, _arguments(name, signature)) for name, signature in getattr(torch_table(), kind).items()]
+
+
+def _activations() -> Rows:
+    table = torch_table()
+    return [(name, _arguments(layer, table.layers[layer])) for name, layer in table.activations.items()]
+
+
+def _arguments(name: str, signature: Signature) -> str:
+    """`out_features, bias=true`: what follows from the layer's input is left out."""
+    inferred = torch_table().inferred.get(name)
+    return ", ".join(
+        argument if parameter.required else f"{argument}={json.dumps(parameter.default)}"
+        for argument, parameter in signature.items()
+        if argument != inferred
+    )
 
 
 def _questions() -> Rows:
@@ -81,22 +82,18 @@ def _opening(text: str) -> str:
     return next((comment for comment in comments if not comment.startswith("yaml-language-server")), "")
 
 
-def _torch(kind: str) -> Callable[[], Rows]:
-    return lambda: _signatures(getattr(torch_table(), kind), getattr(torch_table(), kind))
-
-
 TOPICS: dict[str, tuple[str, Callable[[], Rows]]] = {
     "configs": ("shipped experiments: nnvis train NAME", _questions),
     "datasets": ("data.kind", lambda: _kinds(schema.Data)),
     "models": ("model.kind", lambda: _kinds(schema.Model)),
-    "layers": ("torch.nn classes for a list of layers, with their arguments", _torch("layers")),
+    "layers": ("torch.nn classes for a list of layers, with their arguments", partial(_torch, "layers")),
     "activations": (
         "model.activation: those of torch",
-        lambda: _signatures(torch_table().layers, torch_table().activations),
+        _activations,
     ),
     "losses": ("loss", lambda: list(LOSSES.items())),
-    "optimizers": ("optimizer.kind: those of torch, with their arguments", _torch("optimizers")),
-    "schedulers": ("schedule.kind: those of torch, with their arguments", _torch("schedulers")),
+    "optimizers": ("optimizer.kind: those of torch, with their arguments", partial(_torch, "optimizers")),
+    "schedulers": ("schedule.kind: those of torch, with their arguments", partial(_torch, "schedulers")),
     "quantities": ("what is measured of every layer", _quantities),
 }
 """What each topic is, and its rows."""
