@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nnvis.config.torch_signatures import torch_table
+from nnvis.config import torch_table
 from nnvis.errors import InputError
 from nnvis.models.shapes import shown
 

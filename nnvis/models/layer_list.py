@@ -71,7 +71,7 @@ def _torch_layer(entry: TorchLayer, batch: Tensor, where: str, vocabulary_size: 
             outputs = Chain({"trial": kind(**arguments)})(batch)
         layer = kind(**arguments)
     except Exception as error:  # torch raises nearly every type for arguments and shapes that do not fit
-        reason = (str(error) or type(error).__name__).splitlines()[0].replace(str(_ROWS), "N")
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0].replace(str(_ROWS), "N")
         raise InputError(f"{where}: {reason}; {arrives} arrives") from error
     if not isinstance(outputs, Tensor) or outputs.shape[:1] != (_ROWS,):
         raise InputError(f"{where}: merges the rows of the batch; dim 0 must stay as it is; {arrives} arrives")

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
+from nnvis.config import torch_table
 from nnvis.config.schema import Cnn, Mlp, TorchLayer
-from nnvis.config.torch_signatures import torch_table
 from nnvis.errors import InputError
 from nnvis.models import build_model
 from nnvis.models.activations import ACTIVATIONS, activation

@@ -190,6 +190,12 @@ def test_what_does_not_fit_is_told_where_it_stands(
         assert phrase in str(error.value)
 
 
+def test_a_layer_that_this_torch_does_not_have_is_refused(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delattr(nn, "RMSNorm")
+    with pytest.raises(InputError, match=r"model.layers.1: RMSNorm: torch .* has no such layer"):
+        build("ReLU", "RMSNorm", {"Linear": 2}, shape=ROW)
+
+
 ENTRIES = st.recursive(
     st.sampled_from([TorchLayer.model_validate(entry) for entry, _, _ in SHAPES[:-2]])
     | st.builds(lambda size: TorchLayer(kind="Linear", arguments={"out_features": size}), st.integers(1, 9))
