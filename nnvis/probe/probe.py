@@ -151,7 +151,7 @@ class Probe:
 
     @property
     def unseen(self) -> dict[str, str]:
-        """What could not be measured at the last measured step: layer -> reason."""
+        """Layers whose output or whose parameters' gradients the last measured step could not read, and why."""
         return dict(self._unseen)
 
     # ------------------------------------------------------------ a step
@@ -245,7 +245,7 @@ class Probe:
         ran = {name.split("#")[0] for name in self._rows}
         never = "compiled" if self._compiled else "not called"
         self._unseen = {layer.name: never for layer in self._layers if layer.name not in ran}
-        for quantity in ("grad_norm", "activation_mean", "activation_grad_norm"):
+        for quantity in ("grad_norm", "activation_mean"):
             for name, cell in quantities[quantity].items():
                 if isinstance(cell, str):
                     self._unseen.setdefault(name, cell)
