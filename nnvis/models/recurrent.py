@@ -53,9 +53,10 @@ class RecurrentNetwork(nn.Module):
         if self.embedding is not None:
             steps = self.embedding(inputs)  # (N, T, F)
             lengths = (inputs != 0).sum(1).clamp(min=1)  # (N,)
-        for name in self.order:
-            layer = getattr(self, name)
-            steps = _run(layer, steps, lengths) if isinstance(layer, nn.RNNBase) else layer(steps)
+        with torch.autocast("cpu", enabled=False):  # many CPUs lack the bfloat16 kernels that autocast asks for
+            for name in self.order:
+                layer = getattr(self, name)
+                steps = _run(layer, steps, lengths) if isinstance(layer, nn.RNNBase) else layer(steps)
         return self.output(_last_state(steps, lengths, self.bidirectional))
 
 

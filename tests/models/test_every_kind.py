@@ -83,6 +83,18 @@ def test_every_parameter_gets_a_gradient(section: Any, shape: tuple[int, ...], v
     assert all(parameter.grad is not None and parameter.grad.any() for parameter in model.parameters())
 
 
+@every_kind
+def test_runs_in_other_precisions(section: Any, shape: tuple[int, ...], vocabulary: int):
+    model = seeded(section, shape, vocabulary)
+    inputs = batch(shape, vocabulary)
+    with torch.autocast("cpu", torch.bfloat16):
+        outputs = model(inputs)
+    assert outputs.dtype == torch.bfloat16
+    outputs.float().square().sum().backward()
+    assert all(parameter.grad is not None for parameter in model.parameters())
+    assert model.double()(inputs if vocabulary else inputs.double()).dtype == torch.float64
+
+
 @pytest.mark.parametrize(
     ("section", "shape", "vocabulary"),
     [entry for entry in SECTIONS[:5] if not isinstance(entry[0], Rnn)],  # torch breaks the graph at recurrent layers
