@@ -14,7 +14,6 @@ import os
 import re
 import sys
 from collections.abc import Callable, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import NoReturn
 
@@ -73,15 +72,15 @@ def _run(argv: list[str]) -> int:
 
 def _commands() -> dict[str, Command]:
     """Every command by name, in the order in which a newcomer meets them."""
-    commands = {
+    return {
         "demo": demo,
         "train": train,
         "figures": figures,
         "check": check,
         "list": list_topic,
         "schema": schema,
+        "bench": bench,
     }
-    return commands | ({"bench": bench} if find_spec("nnvis.bench") else {})
 
 
 def _overview(commands: dict[str, Command]) -> str:
@@ -223,10 +222,29 @@ def schema(argv: Sequence[str]) -> int:
 
 
 def bench(argv: Sequence[str]) -> int:
-    """Measure what measuring costs on this machine, against a hand-written training loop."""
-    from nnvis.bench import main as run_bench  # pyright: ignore
+    """Measure what training and measuring cost on this machine, against a training loop written by hand."""
+    parser = _Parser(bench)
+    parser.add_argument(
+        "words", nargs="+", metavar="CONFIG [key=value …]", help="a file or a shipped config; overrides"
+    )
+    parser.add_argument("--pairs", type=int, default=5, help="how often each comparison is made (default: 5)")
+    _add_trust(parser)
+    options = parser.parse_intermixed_args(argv)
+    sources, overrides = _split_words(options.words)
+    if len(sources) != 1 or options.pairs < 1:
+        raise InputError("nnvis bench: name one config, and at least one pair")
+    from nnvis.bench import bench as compare
 
-    return run_bench(argv)
+    def say(text: str) -> None:
+        print(text, file=sys.stderr)
+
+    print("variant                      ms a step   ratio to a hand-written loop: median (lowest to highest)")
+    for cost in compare(sources[0], overrides, pairs=options.pairs, trust=options.trust, say=say):
+        print(
+            f"{cost.variant:<28} {cost.step_ms:9.3f}   {cost.ratio:.3f} "
+            f"({min(cost.ratios):.3f} to {max(cost.ratios):.3f})"
+        )
+    return DONE
 
 
 # ---------------------------------------------------------------- words in, lines out
