@@ -10,16 +10,14 @@ import json
 import struct
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
 from nnvis.record import protos
 from nnvis.record.protos import Message
-from nnvis.record.vocabulary import HISTOGRAM_EDGES, FloatArray, IntArray, LayerCounts, LayerValues
-
-PLUGIN = "nnvis"
-VERSION = 1
+from nnvis.record.vocabulary import HISTOGRAM_EDGES, FloatArray, IntArray, LayerCounts, LayerInfo, LayerValues
 
 
 def new_event(step: int = 0, **fields: Any) -> Message:
@@ -58,9 +56,10 @@ def add_histogram(event: Message, tag: str, buckets: FloatArray, first: bool) ->
     _add_array(event, tag, protos.FLOAT, buckets.tobytes(), buckets.shape, metadata)
 
 
-def add_json(event: Message, tag: str, text: str) -> None:
-    """A JSON text for nnvis's own readers."""
-    _add_strings(event, tag, [text.encode()], (), _own_metadata())
+def add_network(event: Message, layers: Sequence[LayerInfo], first: bool) -> None:
+    """The table of layers, as JSON."""
+    table = json.dumps([asdict(layer) for layer in layers]).encode()
+    _add_strings(event, "network", [table], (), _own_metadata() if first else None)
 
 
 def add_text(event: Message, tag: str, markdown: str, first: bool) -> None:
@@ -128,9 +127,10 @@ def add_session_end(event: Message, succeeded: bool) -> None:
 
 
 def magnitude_buckets(counts: IntArray) -> Iterator[tuple[int, FloatArray]]:
-    """From (L, B + 2) counts, for each layer its position and (K, 3) buckets over log10 magnitude, both signs together,
-    trimmed to those that are occupied. Zeros, NaN and Inf have no place on that axis: a layer of nothing else is left
-    out."""
+    """From (L, B + 2) counts, for each layer its position and (K, 3) buckets over log10 magnitude, both signs together.
+
+    Only the range that is occupied. Zeros, NaN and Inf have no place on that axis: a layer of nothing else is left out.
+    """
     half = (len(HISTOGRAM_EDGES) - 1) // 2
     both_signs = counts[:, half - 1 :: -1] + counts[:, half : 2 * half]  # (L, B / 2) from the smallest magnitude up
     inner = np.log10(HISTOGRAM_EDGES[half + 1 : -1])
@@ -160,7 +160,7 @@ def _metadata(plugin: str, data_class: int, content: bytes = b"") -> Message:
 
 
 def _own_metadata(**content: Any) -> Message:
-    return _metadata(PLUGIN, protos.TENSOR_CLASS, json.dumps({"version": VERSION, **content}).encode())
+    return _metadata(protos.PLUGIN, protos.TENSOR_CLASS, json.dumps({"version": protos.VERSION, **content}).encode())
 
 
 @functools.lru_cache(maxsize=1000)

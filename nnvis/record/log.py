@@ -14,11 +14,9 @@ No tag gets two values at one step: a step that is not after the tag's last one 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, BinaryIO, Self
 
@@ -28,7 +26,8 @@ from nnvis.record.encoding import encode_rows, fits_float32
 from nnvis.record.files import disk_errors
 from nnvis.record.framing import frame
 from nnvis.record.protos import Message
-from nnvis.record.reader import EventData, OwnRows, event_files, read_events
+from nnvis.record.reader import EVENT_FILE, EventData, OwnRows, event_files, read_events
+from nnvis.record.series import network_table
 from nnvis.record.vocabulary import LayerCounts, LayerInfo, Measurement
 
 _VISIBLE_AFTER_S = 1.0  # what is written reaches other readers of the file at the first write after so long
@@ -44,7 +43,8 @@ class EventLog:
         self._failed = False
         self._shown = time.monotonic()
         self._last: dict[str, int] = {}  # by tag: the step of its newest value
-        self._tags: dict[tuple[str, str, Any], str] = {}  # by kind, quantity and layers: the tag of that generation
+        self._network: tuple[LayerInfo, ...] = ()
+        self._tags: dict[tuple[str, str, tuple[str, ...]], str] = {}  # by kind, quantity and layers: a generation's tag
         self._generations: dict[tuple[str, str], int] = {}  # by kind and quantity
         if written is None:
             self._append(events.new_event(file_version="brain.Event:2"))
@@ -59,7 +59,7 @@ class EventLog:
             directory.mkdir(parents=True, exist_ok=True)
             if event_files(directory):
                 raise InputError(f"{directory}: holds a run already; choose another folder, or resume that run")
-            path = directory / f"events.out.tfevents.{int(time.time())}.nnvis"
+            path = directory / f"{EVENT_FILE}{int(time.time())}.nnvis"
             return cls(path.open("xb"), path)
 
     @classmethod
@@ -82,13 +82,11 @@ class EventLog:
             return cls(file, path, written)
 
     def network(self, layers: Sequence[LayerInfo], step: int = 0) -> None:
-        """The table of layers. A table that differs from the one before becomes a generation of its own."""
-        table = json.dumps([asdict(layer) for layer in layers])
-        tag, first = self._generation("network", "", table)
-        if first:
+        """The table of layers; written only where it differs from the last one."""
+        if tuple(layers) != self._network:
+            self._network = tuple(layers)
             event = events.new_event(step)
-            events.add_json(event, tag, table)
-            self._claim(tag, step)
+            events.add_network(event, layers, self._claim("network", step))
             self._append(event)
 
     def write(self, measurement: Measurement, scalars: Mapping[str, float] = {}) -> None:
@@ -97,7 +95,7 @@ class EventLog:
         event = events.new_event(step)
         encoded_rows = encode_rows(list(measurement.layers.values()))
         for (quantity, row), encoded in zip(measurement.layers.items(), encoded_rows, strict=True):
-            tag, _ = self._generation("layers", quantity, row.layers)
+            tag = self._generation("layers", quantity, row.layers)
             events.add_layers(event, tag, quantity, row.layers, encoded, self._claim(tag, step))
         for quantity, counts in measurement.histograms.items():
             self._add_counts(event, quantity, counts)
@@ -181,21 +179,19 @@ class EventLog:
                 events.add_exact(event, f"exact/{tag}", tag, value, self._claim(f"exact/{tag}", event.step))
 
     def _add_counts(self, event: Message, quantity: str, row: LayerCounts) -> None:
-        tag, _ = self._generation("histograms", quantity, row.layers)
+        tag = self._generation("histograms", quantity, row.layers)
         events.add_counts(event, tag, quantity, row, self._claim(tag, event.step))
         for position, buckets in events.magnitude_buckets(row.counts):
             tag = f"log10_{quantity}/{position:03d}.{row.layers[position]}"
             events.add_histogram(event, tag, buckets, self._claim(tag, event.step))
 
-    def _generation(self, kind: str, quantity: str, layers: Any) -> tuple[str, bool]:
-        """The tag for such a set of layers, and whether it is new: names in a tag's metadata cannot change."""
-        tag = self._tags.get((kind, quantity, layers))
-        if tag:
-            return tag, False
-        number = self._generations[kind, quantity] = self._generations.get((kind, quantity), 0) + 1
-        tag = "/".join(part for part in (kind, quantity, f"g{number}" if number > 1 else "") if part)
-        self._tags[kind, quantity, layers] = tag
-        return tag, True
+    def _generation(self, kind: str, quantity: str, layers: tuple[str, ...]) -> str:
+        """The tag for such a set of layers: a tag of its own for each, since names in metadata cannot change."""
+        key = kind, quantity, layers
+        if key not in self._tags:
+            number = self._generations[kind, quantity] = self._generations.get((kind, quantity), 0) + 1
+            self._tags[key] = f"{kind}/{quantity}" if number == 1 else f"{kind}/{quantity}/g{number}"
+        return self._tags[key]
 
     def _claim(self, tag: str, step: int) -> bool:
         """Notes that the tag gets a value at this step. Returns whether it is its first one."""
@@ -209,7 +205,8 @@ class EventLog:
         for tag, rows in written.series.items():
             self._last[tag] = rows.steps[-1]
             if isinstance(rows, OwnRows):
-                self._generation(*rows.generation)
+                self._generation(rows.kind, rows.quantity, rows.layers)
+        self._network = network_table(written)
 
     def _append(self, event: Message) -> None:
         with self._guarded():

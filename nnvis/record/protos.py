@@ -10,6 +10,11 @@ from tensorboard.compat.proto import event_pb2, summary_pb2, tensor_pb2, tensor_
 from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.plugins.hparams import api_pb2, plugin_data_pb2
 
+PLUGIN = "nnvis"
+"""The plugin that nnvis's own tensors belong to."""
+VERSION = 1
+"""Of what nnvis's own tensors mean; a reader refuses a newer one."""
+
 Message = Any
 
 Event: Any = event_pb2.Event

@@ -9,18 +9,18 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from google.protobuf.message import DecodeError
 
+from nnvis.errors import InputError
 from nnvis.record import protos
 from nnvis.record.encoding import decode
 from nnvis.record.framing import DamageError, unframe
 from nnvis.record.protos import Message
 from nnvis.record.vocabulary import FloatArray, IntArray
 
-PLUGIN = "nnvis"
+EVENT_FILE = "events.out.tfevents."
 _NUMBERS = {  # data type -> dtype of tensor_content, field that holds the values where that is empty
     protos.FLOAT: ("<f4", "float_val"),
     protos.DOUBLE: ("<f8", "double_val"),
@@ -67,11 +67,6 @@ class OwnRows(Rows):
         self.data_types.append(tensor.dtype)
         self.contents.append(tensor.string_val[0] if tensor.dtype == protos.STRING else tensor.tensor_content)
 
-    @property
-    def generation(self) -> tuple[str, str, Any]:
-        """What a tag of nnvis's own stands for: kind, quantity, and its layers (the table itself for `network`)."""
-        return self.kind, self.quantity, self.contents[-1].decode() if self.kind == "network" else self.layers
-
     def layer_values(self) -> tuple[FloatArray, IntArray]:
         """(T, L) values and reason codes."""
         shape = len(self.steps), len(self.layers)
@@ -104,7 +99,7 @@ class EventData:
 
 def event_files(directory: Path) -> list[Path]:
     """The event files that lie in a directory, oldest first."""
-    return sorted(path for path in directory.glob("events.out.tfevents.*") if path.is_file())
+    return sorted(path for path in directory.glob(f"{EVENT_FILE}*") if path.is_file())
 
 
 def read_events(data: bytes, series: dict[str, Rows] | None = None) -> EventData:
@@ -131,8 +126,10 @@ def _rows_for(value: Message) -> Rows:
     if value.HasField("simple_value"):
         return ScalarRows()
     plugin = value.metadata.plugin_data
-    if plugin.plugin_name == PLUGIN:
+    if plugin.plugin_name == protos.PLUGIN:
         content = json.loads(plugin.content)
+        if content["version"] > protos.VERSION:
+            raise InputError(f"{value.tag}: written by a newer nnvis; update this one: pip install -U nnvis-trainer")
         edges = content.get("edges", ())
         return OwnRows(
             kind=value.tag.partition("/")[0],

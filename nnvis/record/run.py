@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from nnvis.errors import InputError
 from nnvis.record import table
 from nnvis.record.files import read_findings, read_json
-from nnvis.record.reader import EventData, event_files, read_events
+from nnvis.record.reader import EVENT_FILE, EventData, event_files, read_events
 from nnvis.record.series import histogram_series, layer_series, network_table, scalar_series
 from nnvis.record.vocabulary import Finding, HistogramSeries, LayerInfo, LayerSeries, Series
 
@@ -106,7 +106,11 @@ def load_run(path: str | Path, model_loader: Callable[[Path], Any] | None = None
 
 def find_runs(path: str | Path) -> list[Path]:
     """The run directories in `path`, itself included, in the order in which people count: 2-seed0 before 10-seed0."""
-    found = [Path(folder) for folder, _, _ in os.walk(path) if event_files(Path(folder))]
+    found = []
+    for folder, inner, files in os.walk(path):
+        inner[:] = [name for name in inner if not name.startswith(".")]
+        if any(name.startswith(EVENT_FILE) for name in files):
+            found.append(Path(folder))
     return sorted(found, key=lambda run: [_natural(part) for part in run.parts])
 
 
@@ -141,7 +145,9 @@ def _no_run(path: Path) -> str:
     folder = path
     while not folder.is_dir():
         folder = folder.parent
-    runs = [str(run) for run in find_runs(folder)] if folder != Path(folder.anchor) else []
+    if folder == Path(folder.anchor):  # `.` or `/`: too much to search
+        folder = Path("runs")
+    runs = [str(run) for run in find_runs(folder)]
     problem = "no run in it (no events.out.tfevents.* file)" if path.is_dir() else "does not exist"
     if not runs:
         return f"{path}: {problem}; train one: nnvis train CONFIG"

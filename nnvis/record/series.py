@@ -30,7 +30,7 @@ def scalar_series(data: EventData) -> dict[str, Series]:
             series[tag] = Series(steps, np.array(rows.values)[order])
     for rows in data.own("exact"):
         whole = series[rows.quantity]
-        whole.values[np.searchsorted(whole.steps, rows.steps)] = np.frombuffer(b"".join(rows.contents))
+        whole.values[np.searchsorted(whole.steps, rows.steps)] = np.frombuffer(b"".join(rows.contents), "<f8")
     return series
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
+from tensorboard.compat.proto import graph_pb2
 
 from nnvis.record import HISTOGRAM_EDGES, EventLog, LayerCounts, LayerInfo, LayerValues, Measurement
 
@@ -34,6 +35,9 @@ def write_run(directory: Path) -> None:
     with EventLog.create(directory) as log:
         log.layout()
         log.hparams({"model.activation": "Sigmoid", "optimizer.lr": 0.125, "data.standardize": True, "clip": None})
+        graph = graph_pb2.GraphDef()  # pyright: ignore[reportAttributeAccessIssue]
+        graph.node.add(name="linear1", op="Linear")
+        log.graph(graph.SerializeToString())
         log.text(0, "config", "# vanishing-sigmoid")
         log.write(measurement(0), {"lr": 0.125})
         log.network([LayerInfo(name, "Linear", (64,), 4160, 4160) for name in LAYERS])

@@ -77,7 +77,7 @@ def test_a_damaged_byte_is_told_and_spares_what_is_before_it(example_run: Path, 
     np.testing.assert_array_equal(read.scalars["loss/train"].steps, [0, 10, 20])
     assert "loss/val" not in read.scalars
     assert read.damaged.startswith(f"{path.name}: byte ")
-    assert "a record has a wrong checksum; 8 records before it were read" in read.damaged
+    assert "a record has a wrong checksum; 9 records before it were read" in read.damaged
 
 
 def test_a_live_log_is_readable(tmp_path: Path) -> None:
@@ -159,7 +159,7 @@ def test_files_beside_the_log_and_the_model(example_run: Path, tmp_path: Path) -
         load_run(run)
 
 
-def test_no_run_there(example_run: Path, tmp_path: Path) -> None:
+def test_no_run_there(example_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     names = ["a/1-seed0", "a/2-seed0", "a/10-seed0", "b/1-seed0"]
     for name in names:
         shutil.copytree(example_run, tmp_path / name)
@@ -170,6 +170,10 @@ def test_no_run_there(example_run: Path, tmp_path: Path) -> None:
         load_run(tmp_path / "a/2-sed0")
     with pytest.raises(InputError, match=r"is a file; a run is a directory: try .*a/1-seed0$"):
         load_run(only_file(tmp_path / "a/1-seed0"))
+    (tmp_path / "a").rename(tmp_path / "runs")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=r"^1-seed0: does not exist; the runs in runs are runs/1-seed0, "):
+        load_run("1-seed0")
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match=r"no run in it .*; train one: nnvis train CONFIG"):
         load_run(tmp_path / "empty")

@@ -72,6 +72,7 @@ def test_every_plugin_lists_its_tags(board: Board) -> None:
     assert set(board.get("histograms/tags")[RUN]) == {"log10_activation/000.linear1", "log10_activation/001.sigmoid1"}
     assert set(board.get("images/tags")[RUN]) == {"figures/gradient_flow"}
     assert set(board.get("text/tags")[RUN]) == {"config"}
+    assert board.get("graphs/info")[RUN]["run_graph"]
 
 
 def test_scalars_of_a_resumed_run(board: Board) -> None:
