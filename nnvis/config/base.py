@@ -49,7 +49,7 @@ class KindSection(Section):
     def _fits_kind(self) -> KindSection:
         kind = getattr(self, "kind", "")
         refuse(
-            Complaint((name,), f"belongs to {' and '.join(kinds)}, not to {kind}", at_key=True)
+            Complaint((name,), f"is for {', '.join(kinds)}, not for {kind}", at_key=True)
             for name, kinds in self.only_for.items()
             if kind not in kinds and getattr(self, name) != type(self).model_fields[name].default
         )

@@ -3,39 +3,61 @@
 from __future__ import annotations
 
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
 from nnvis.config.base import FORMS, Section
 from nnvis.config.consistency import inconsistencies
-from nnvis.config.problems import Problem, among, shown
+from nnvis.config.problems import Problem, among, closest, shown
 from nnvis.config.schema import Config
 from nnvis.config.yaml_text import Document, Path
+
+_PLAIN = ("training", "optimizer", "capture", "schedule")
+"""Sections of one class, whose keys people look for one level up."""
 
 Details = typing.Mapping[str, Any]
 """One of `ValidationError.errors()`."""
 
 
 def explain(error: ValidationError, document: Document) -> list[Problem]:
-    """All problems of a document, those between its sections that are right included."""
-    problems = []
-    details = error.errors(include_url=False)
-    for detail in details:
-        path = _path(detail["loc"], document.data)
-        complaints = detail.get("ctx", {}).get("complaints")
-        if complaints is not None:
-            problems += [document.problem((*path, *below), message, at_key) for below, message, at_key in complaints]
-            continue
-        if detail["type"] in ("union_tag_invalid", "union_tag_not_found") and "kind" in detail["input"]:
-            path = (*path, "kind")
-        message = _SENTENCES[detail["type"]](detail) if detail["type"] in _SENTENCES else detail["msg"]
-        problems.append(document.problem(path, message, at_key=detail["type"] == "extra_forbidden"))
+    """All problems of a document: a misspelt kind is read as what it likely is, to find what else is wrong."""
+    details: list[Any] = error.errors(include_url=False)
+    problems = [problem for detail in details for problem in _problems(detail, document)]
     wrong = {detail["loc"][0] for detail in details if detail["loc"]}
     if wrong:
         problems += [document.problem(*complaint) for complaint in inconsistencies(_sections(document.data, wrong))]
-    return problems
+    misspelt = {str(detail["loc"][0]): kind for detail in details if (kind := _likely_kind(detail))}
+    if misspelt:
+        sections = {name: {**document.data[name], "kind": kind} for name, kind in misspelt.items()}
+        problems += _explain_again(replace(document, data={**document.data, **sections}))
+    return list(dict.fromkeys(problems))
+
+
+def _explain_again(document: Document) -> list[Problem]:
+    try:
+        Config.model_validate(document.data)
+    except ValidationError as error:
+        return explain(error, document)
+    return []
+
+
+def _likely_kind(detail: Details) -> str | None:
+    misspelt = detail["type"] == "union_tag_invalid"
+    return closest(detail["input"]["kind"], _kinds(detail)) if misspelt else None
+
+
+def _problems(detail: Details, document: Document) -> Iterator[Problem]:
+    path = _path(detail["loc"], document.data)
+    complaints = detail.get("ctx", {}).get("complaints")
+    for below, message, at_key in complaints or ():
+        yield document.problem((*path, *below), message, at_key)
+    if complaints is None:
+        message = _SENTENCES[detail["type"]](detail) if detail["type"] in _SENTENCES else detail["msg"]
+        path = (*path, "kind") if detail["type"].startswith("union_tag") else path
+        yield document.problem(path, message, at_key=detail["type"] == "extra_forbidden")
 
 
 def _path(loc: tuple[str | int, ...], data: Any) -> Path:
@@ -67,10 +89,43 @@ def _sections(data: dict[str, Any], wrong: set[str | int]) -> dict[str, Any]:
 
 def _unknown_key(detail: Details) -> str:
     *around, key = detail["loc"]
-    return f"unknown key{among(key, list(_section_at(around).model_fields))}"
+    elsewhere = [] if around else [f"{name}.{key}" for name in _PLAIN if key in _section_at([name]).model_fields]
+    hint = f'; did you mean "{elsewhere[0]}"?' if elsewhere else ""
+    return f"unknown key{hint or among(key, list(_section_at(around).model_fields))}"
 
 
-def _section_at(loc: list[str | int]) -> type[Section]:
+def _missing(detail: Details) -> str:
+    return f"is missing{among('', _choices(detail))}"
+
+
+def _unknown_choice(detail: Details) -> str:
+    return f"{shown(detail['input'])} is unknown{among(detail['input'], _choices(detail))}"
+
+
+def _unknown_kind(detail: Details) -> str:
+    if "kind" not in detail["input"]:
+        return f"is missing{among('', _kinds(detail))}"
+    kind = detail["input"]["kind"]
+    return f"{shown(kind)} is unknown{among(kind, _kinds(detail))}"
+
+
+def _kinds(detail: Details) -> list[str]:
+    return list(_options(Config.model_fields[detail["loc"][0]].annotation))
+
+
+def _choices(detail: Details) -> list[str]:
+    """What the field at a location may be; empty where that is no choice of words."""
+    *around, name = detail["loc"]
+    return _words(_section_at(around).model_fields[name].annotation)
+
+
+def _words(annotation: Any) -> list[str]:
+    if typing.get_origin(annotation) is typing.Literal:
+        return list(typing.get_args(annotation))
+    return [word for part in typing.get_args(annotation) for word in _words(part)]
+
+
+def _section_at(loc: Sequence[str | int]) -> type[Section]:
     """The class of the section at a location in the schema."""
     options = {"": Config}
     for part in loc:
@@ -85,31 +140,20 @@ def _options(annotation: Any) -> dict[str, type[Section]]:
     """The sections that an annotation allows, by their kinds where they have one."""
     if isinstance(annotation, type) and issubclass(annotation, Section):
         kind = annotation.model_fields.get("kind")
-        return {typing.get_args(kind.annotation)[0] if kind and typing.get_args(kind.annotation) else "": annotation}
+        return {"".join(_words(kind.annotation)[:1]) if kind else "": annotation}
     return {kind: section for part in typing.get_args(annotation) for kind, section in _options(part).items()}
-
-
-def _kinds(detail: Details) -> list[str]:
-    return list(_options(Config.model_fields[str(detail["loc"][0])].annotation))
 
 
 def _expected(what: str) -> Callable[[Details], str]:
     return lambda detail: f"should be {what.format(**detail.get('ctx', {}))}, got {shown(detail['input'])}"
 
 
-def _literal(detail: Details) -> str:
-    choices = detail["ctx"]["expected"].replace(" or ", ", ").replace("'", "").split(", ")
-    return f"{shown(detail['input'])} is unknown{among(detail['input'], choices)}"
-
-
 _SENTENCES: dict[str, Callable[[Details], str]] = {
-    "missing": lambda _: "is missing",
+    "missing": _missing,
     "extra_forbidden": _unknown_key,
-    "union_tag_not_found": lambda detail: f"kind is missing{among('', _kinds(detail))}",
-    "union_tag_invalid": lambda detail: (
-        f"{shown(detail['input']['kind'])} is unknown{among(detail['input']['kind'], _kinds(detail))}"
-    ),
-    "literal_error": _literal,
+    "union_tag_not_found": _unknown_kind,
+    "union_tag_invalid": _unknown_kind,
+    "literal_error": _unknown_choice,
     "int_type": _expected("a whole number"),
     "float_type": _expected("a number"),
     "bool_type": _expected("true or false"),

@@ -79,8 +79,9 @@ def _read(path: Path) -> str:
             raise _unreadable(path, f"is too long for a config (over {4 * MAX_CHARACTERS:,} bytes)")
         return raw.decode()
     except FileNotFoundError:
-        names = [*shipped_configs(), *(str(near) for near in sorted(path.parent.glob("*.yaml")))]
-        raise _unreadable(path, f"no such file, and no shipped config of that name{among(path.stem, names)}") from None
+        near = [str(file) for file in path.parent.glob("*.yaml")]
+        choices = among(path.stem, list(shipped_configs()), more="nnvis list configs", hidden=near)
+        raise _unreadable(path, f"no such file, and no shipped config of that name{choices}") from None
     except IsADirectoryError:
         inside = path / "config.yaml"
         hint = f"; did you mean {inside}?" if inside.is_file() else ""

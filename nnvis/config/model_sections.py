@@ -43,8 +43,11 @@ class TorchLayer(Section):
         return {self.kind: content} if content else self.kind
 
 
-def _entry(raw: Any, names: Mapping[str, str]) -> dict[str, Any]:
-    """The fields of a layer from the forms it is written in; `names`: as written -> torch's class or block."""
+def _entry(raw: Any, names: Mapping[str, str], also: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """The fields of a layer from the forms it is written in.
+
+    `names`: as written -> torch's class or block; `also`: more of them, which an error does not list.
+    """
     path: tuple[str, ...] = ()
     if isinstance(raw, dict) and "kind" in raw:  # the fields by their names, as Python code gives them
         written, path = raw["kind"], ("children" if raw.get("children") else "arguments",)
@@ -58,15 +61,11 @@ def _entry(raw: Any, names: Mapping[str, str]) -> dict[str, Any]:
         many = f" of {len(written)} keys; each layer begins with its own `-`" if isinstance(written, dict) else ""
         raise refusal(Complaint((), f"should be a layer, `Name` or `Name: arguments`, got {shown(written)}{many}"))
     table = torch_table()
-    kind = names.get(written)
+    kind = names.get(written) or (also or {}).get(written)
     if kind is None:
+        unknown = f"{shown(written)} is unknown{among(written, names, more='nnvis list layers', hidden=also or ())}"
         reason = table.unusable.get(written)
-        message = (
-            f"{written} {reason}"
-            if reason
-            else f"{shown(written)} is unknown{among(written, names, 'nnvis list layers')}"
-        )
-        raise refusal(Complaint(path, message, at_key=True))
+        raise refusal(Complaint(path, f"{written} {reason}" if reason else unknown, at_key=True))
     if kind in BLOCKS:
         if not isinstance(content, list) or not content:
             raise refusal(Complaint(path, f"should be a list of layers, got {shown(content)}"))
@@ -82,7 +81,7 @@ def _activation(raw: Any) -> TorchLayer:
     if isinstance(raw, TorchLayer):
         raw = {"kind": raw.kind, "arguments": raw.arguments}
     activations = torch_table().activations
-    return TorchLayer(**_entry(raw, {name: name for name in activations.values()} | dict(activations)))
+    return TorchLayer(**_entry(raw, activations, also={kind: kind for kind in activations.values()}))
 
 
 Activation = Annotated[TorchLayer, BeforeValidator(_activation)]

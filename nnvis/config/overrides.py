@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 from nnvis.config.problems import ConfigError, Problem, among, shown
-from nnvis.config.yaml_text import Document, Path, read_yaml
+from nnvis.config.yaml_text import Document, Path, Place, read_yaml
 
 
 def override(document: Document, text: str) -> None:
@@ -27,16 +27,14 @@ def override(document: Document, text: str) -> None:
         return
     document.problems += value.problems
     try:
-        path = _put(document, key.split("."), value.data)
+        path = _put(document, key.split("."), value.data, Place(text))
     except LookupError as error:
         _complain(document, text, error.args[0])
         return
     for places in (document.values, document.keys):
         for stale in [known for known in places if known[: len(path)] == path]:
             del places[stale]
-    for length in range(1, len(path) + 1):
-        document.values.setdefault(path[:length], value.values[()])
-        document.keys.setdefault(path[:length], value.values[()])
+    document.keys[path] = Place(text)
     document.values |= {path + below: place for below, place in value.values.items()}
     document.keys |= {path + below: place for below, place in value.keys.items()}
 
@@ -45,23 +43,26 @@ def _complain(document: Document, text: str, message: str) -> None:
     document.problems.append(Problem(text, None, None, "", message))
 
 
-def _put(document: Document, parts: list[str], value: Any) -> Path:
+def _put(document: Document, parts: list[str], value: Any, place: Place) -> Path:
     """Stores the value and returns its path. Raises LookupError with what stands in the way."""
     here: Any = document.data
     path: Path = ()
     for part in parts[:-1]:
-        index: Any = _index(here, part, path)
-        if isinstance(here, dict):
-            below = here.get(index)
-            here[index] = {} if below is None else {"kind": below} if isinstance(below, str) else below
-        here, path = here[index], (*path, index)
+        index = _index(here, part, path)
+        path = (*path, index)
+        if isinstance(here, dict) and isinstance(kind := here.get(index), str | None):
+            here[index] = {} if kind is None else {"kind": kind}
+            if kind is not None:
+                document.values[*path, "kind"] = document.values[path]
+            document.values[path] = document.keys[path] = place
+        here = here[index]
     index = _index(here, parts[-1], path)
     here[index] = value
     return (*path, index)
 
 
-def _index(container: Any, part: str, path: Path) -> str | int:
-    """The part as a key of this container."""
+def _index(container: Any, part: str, path: Path) -> Any:
+    """The part as a key or an index of this container."""
     name = ".".join(map(str, path))
     if isinstance(container, dict):
         return part

@@ -30,9 +30,9 @@ class Problem:
     message: str
 
     def __str__(self) -> str:
-        where = self.file if self.line is None else f"{self.file}:{self.line}:{self.column}"
-        path = "" if self.file.startswith(f"{self.path}=") else self.path
-        return ": ".join(part for part in (where, path, self.message) if part)
+        where = _printable(self.file, 200) or '""' if self.line is None else f"{self.file}:{self.line}:{self.column}"
+        path = "" if self.file.startswith(f"{self.path}=") else _printable(self.path, 200)
+        return ": ".join(part for part in (where, path, _printable(self.message, 1500)) if part)
 
 
 class ConfigError(InputError):
@@ -59,15 +59,20 @@ def shown(value: Any) -> str:
     if isinstance(value, int) and abs(value) >= 10**40:  # str() of a huge number is refused by Python
         return "a number of more than 40 digits"
     text = json.dumps(value, ensure_ascii=False) if isinstance(value, str | int | float) else repr(value)
-    text = text if text.isprintable() else ascii(text)
-    return text if len(text) <= 40 else f"{text[:37]}..."
+    return _printable(text, 40)
 
 
-def among(word: Any, names: Collection[str], more: str = "nnvis list") -> str:
-    """The choices and the likeliest of them: '; choices: a, b; did you mean "a"?'."""
+def _printable(text: str, longest: int) -> str:
+    """The text in one line, with what cannot be printed as escapes and what is too long cut off."""
+    text = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text[: longest + 1])
+    return text if len(text) <= longest else f"{text[: longest - 3]}..."
+
+
+def among(word: Any, names: Collection[str], *, more: str = "nnvis list", hidden: Iterable[str] = ()) -> str:
+    """The choices and the likeliest of them: '; choices: a, b; did you mean "a"?'. `hidden` ones are not listed."""
     text = f"; choices: {', '.join(names)}" if len(names) <= MAX_LISTED else f"; {len(names)} choices, see `{more}`"
-    close = closest(word, names)
-    return f'{text}; did you mean "{close}"?' if close else text
+    close = closest(word, [*names, *hidden])
+    return (text if names else "") + (f'; did you mean "{close}"?' if close else "")
 
 
 def closest(word: Any, names: Iterable[str]) -> str | None:

@@ -128,7 +128,7 @@ def _wrong(kind: str, name: str, value: Any, parameter: Parameter, ranges: Mappi
     for number in value if isinstance(value, list | tuple) else [value]:
         if not isinstance(number, int | float) or isinstance(number, bool):
             continue
-        if abs(number) > 2**63 and number not in (math.inf, -math.inf):
+        if isinstance(number, int) and abs(number) >= 2**63:
             return f"is too large for torch: {shown(number)}"
         if not math.isfinite(number) and (math.isnan(number) or name not in UNBOUNDED):
             return f"should be a finite number, got {shown(number)}"
@@ -195,7 +195,7 @@ def _in_words(parameter: Parameter) -> str:
     for option in parameter.types:
         element, bracket, length = option.removesuffix("]").partition("[")
         if not bracket:
-            words.append(_WORDS.get(option, option.strip("'")))
+            words.append(_WORDS.get(option, option.replace("'", '"')))
         else:
             many = _MANY[element.removesuffix("?")]
             words.append(f"a list of {length} {many}" if length else f"a list of {many}")
