@@ -19,7 +19,7 @@ from typing import NoReturn
 
 from nnvis.errors import InputError, RunError
 
-DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130  # 3: findings
 EXIT_CODES = "exit codes: 0 done · 1 the run failed · 2 bad input · 3 findings · 130 interrupted (nnvis train --resume)"
 Command = Callable[[Sequence[str]], int]
 OVERRIDE = re.compile(r"[A-Za-z_][\w.]*=")  # a path such as runs/lr=0.1/config.yaml is none
@@ -118,9 +118,7 @@ def train(argv: Sequence[str]) -> int:
     The last line printed is the run's directory.
     """
     parser = _Parser(train)
-    parser.add_argument(
-        "words", nargs="*", metavar="CONFIG [key=value …]", help="a file or a shipped config; overrides"
-    )
+    _add_config(parser)
     _add_runs(parser)
     parser.add_argument("--name", help="name of the run's folder instead of the config's")
     parser.add_argument("--device", help="auto, cpu, cuda, cuda:N or mps")
@@ -132,7 +130,6 @@ def train(argv: Sequence[str]) -> int:
         metavar="RUN",
         help="go on with this run, or with the newest unfinished run of the config's name",
     )
-    _add_trust(parser)
     parser.add_argument("--quiet", action="store_true", help="no progress")
     options = parser.parse_intermixed_args(argv)
     sources, overrides = _split_words(options.words)
@@ -140,14 +137,10 @@ def train(argv: Sequence[str]) -> int:
     if not sources and isinstance(resume, str):  # `--resume RUN` needs no config; `--resume CONFIG` was meant as one
         is_run = Path(resume).is_dir()
         sources, resume = [str(Path(resume) / "config.yaml") if is_run else resume], resume if is_run else True
-    if len(sources) != 1:
-        raise InputError(
-            f"nnvis train: name one config, a file or one of `nnvis list configs`; not {' '.join(sources) or 'none'}"
-        )
     from nnvis import experiment
 
     run = experiment.train(
-        sources[0],
+        _only(parser, sources),
         overrides,
         runs=options.runs,
         name=options.name,
@@ -176,12 +169,11 @@ def figures(argv: Sequence[str]) -> int:
 def check(argv: Sequence[str]) -> int:
     """Check configs without training: every problem of every file, with its line and column."""
     parser = _Parser(check)
-    parser.add_argument("words", nargs="*", metavar="CONFIG… [key=value …]", help="files or shipped configs; overrides")
-    _add_trust(parser)
+    _add_config(parser, "CONFIG…")
     options = parser.parse_intermixed_args(argv)
     sources, overrides = _split_words(options.words)
     if not sources:
-        raise InputError("nnvis check: which config? Name a file, or one of `nnvis list configs`")
+        parser.error("name a config: a file, or one of `nnvis list configs`")
     from nnvis.config import load_config
 
     complaints: list[str] = []
@@ -222,27 +214,30 @@ def schema(argv: Sequence[str]) -> int:
 
 
 def bench(argv: Sequence[str]) -> int:
-    """Measure what training and measuring cost on this machine, against a training loop written by hand."""
+    """Measure what training and capture cost on this machine, as a ratio to a loop written by hand."""
     parser = _Parser(bench)
-    parser.add_argument(
-        "words", nargs="+", metavar="CONFIG [key=value …]", help="a file or a shipped config; overrides"
-    )
-    parser.add_argument("--pairs", type=int, default=5, help="how often each comparison is made (default: 5)")
-    _add_trust(parser)
+    _add_config(parser)
+    parser.add_argument("--pairs", type=int, default=5, metavar="N", help="pairs of runs a ratio is the median of")
+    parser.add_argument("--seconds", type=float, default=1.0, metavar="S", help="about how long each run is")
     options = parser.parse_intermixed_args(argv)
     sources, overrides = _split_words(options.words)
-    if len(sources) != 1 or options.pairs < 1:
-        raise InputError("nnvis bench: name one config, and at least one pair")
-    from nnvis.bench import bench as compare
+    if options.pairs < 1 or options.seconds <= 0:
+        parser.error("--pairs and --seconds must be positive")
+    from nnvis.bench import bench as measure
 
-    def say(text: str) -> None:
-        print(text, file=sys.stderr)
-
-    print("variant                      ms a step   ratio to a hand-written loop: median (lowest to highest)")
-    for cost in compare(sources[0], overrides, pairs=options.pairs, trust=options.trust, say=say):
+    costs = measure(
+        _only(parser, sources),
+        overrides,
+        pairs=options.pairs,
+        seconds=options.seconds,
+        trust=options.trust,
+        say=lambda text: print(text, file=sys.stderr),
+    )
+    for cost in costs:
         print(
-            f"{cost.variant:<28} {cost.step_ms:9.3f}   {cost.ratio:.3f} "
-            f"({min(cost.ratios):.3f} to {max(cost.ratios):.3f})"
+            f"{cost.variant:<26} {cost.ratio:.3f} of a hand-written loop's time "
+            f"({min(cost.ratios):.3f} to {max(cost.ratios):.3f}), {cost.step_ms:.2f} ms a step",
+            flush=True,
         )
     return DONE
 
@@ -265,14 +260,24 @@ def _add_runs(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--runs", type=Path, default=Path("runs"), metavar="DIR", help="where runs go (default: runs)")
 
 
-def _add_trust(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--trust", action="store_true", help="let the config run Python code of yours (kind: python)")
+def _add_config(parser: argparse.ArgumentParser, metavar: str = "CONFIG") -> None:
+    parser.add_argument(
+        "words", nargs="*", metavar=f"{metavar} [key=value …]", help="files or names of shipped configs; overrides"
+    )
+    parser.add_argument("--trust", action="store_true", help="let a config run Python code of yours (kind: python)")
 
 
 def _split_words(words: Sequence[str]) -> tuple[list[str], list[str]]:
     """Configs, and overrides."""
     overrides = [word for word in words if OVERRIDE.match(word)]
     return [word for word in words if word not in overrides], overrides
+
+
+def _only(parser: argparse.ArgumentParser, sources: Sequence[str]) -> str:
+    if len(sources) != 1:
+        given = f", not {len(sources)} ({' '.join(sources)})" if sources else ""
+        parser.error(f"name one config: a file, or one of `nnvis list configs`{given}")
+    return sources[0]
 
 
 def _print_table(rows: Sequence[tuple[str, str]]) -> None:

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-
 from nnvis import experiment
 from nnvis.config import load_config
 from nnvis.figures import draw_demo
+from nnvis.figures.facts import first_to_last
 from nnvis.record import Run
 
 SICK = "vanishing_sigmoid"
@@ -40,16 +39,11 @@ def run_demo(runs: str | Path = "runs") -> str:
     )
 
 
-def first_to_last(run: Run, step: int = 0) -> float:
-    """The first layer's gradient norm over the last one's, of the layers that have parameters."""
-    norms = run.layers["grad_norm"].at(step)
-    norms = norms[~np.isnan(norms)]
-    return float(norms[0] / norms[-1])
-
-
 def _measured(run: Run) -> str:
-    val, epochs = run.summary["metrics"]["val"], run.summary["epochs"]
+    norms = run.layers["grad_norm"]
+    ratio = first_to_last(norms.values[0][norms.present[0]])
+    accuracy, epochs = run.summary["metrics"]["val"]["accuracy"], run.summary["epochs"]
     return (
-        f"at the start its first layer gets {first_to_last(run):.2g} of the last layer's gradient, "
-        f"and after {epochs} epochs it reads {val['accuracy']:.0%} of the validation digits (chance: 10%)"
+        f"at the start its first layer gets {ratio:.2g} of the last layer's gradient, "
+        f"and after {epochs} epochs it reads {accuracy:.0%} of the validation digits (guessing: 10%)"
     )
