@@ -11,7 +11,6 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-import nnvis
 from nnvis.config.explaining import explain
 from nnvis.config.overrides import override
 from nnvis.config.problems import ConfigError, Problem, among
@@ -66,7 +65,7 @@ def parse_config(
 
 def shipped_configs() -> dict[str, Path]:
     """The configs that come with nnvis: name -> file."""
-    package = Path(nnvis.__file__).parent
+    package = Path(__file__).parents[1]
     folder = next((path for path in (package / "configs", package.parent / "configs") if path.is_dir()), package)
     return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
 
