@@ -1,7 +1,7 @@
 """Numbers to bytes and back. An absent value is a NaN that carries its reason; a measured NaN carries none.
 
 for data_type, content in encode_rows(rows): ...
-values, reason_codes = decode(data_type, content)
+values, reason_codes = decode(content, count)
 """
 
 from __future__ import annotations
@@ -52,11 +52,11 @@ def encode_rows(rows: Sequence[LayerValues]) -> Iterator[tuple[int, bytes]]:
         start = stop
 
 
-def decode(data_type: int, content: bytes) -> tuple[FloatArray, IntArray]:
-    """(N,) float64 values, NaN where absent, and (N,) reason codes, 0 where present."""
-    float_type, bits_type, _ = _FORMATS[data_type]
+def decode(content: bytes, count: int) -> tuple[FloatArray, IntArray]:
+    """(count,) float64 values, NaN where absent, and (count,) reason codes, 0 where present."""
+    float_type, bits_type, _ = _FORMATS[protos.DOUBLE if len(content) == 8 * count else protos.FLOAT]
     numbers = np.frombuffer(content, float_type)
-    codes = np.zeros(len(numbers), np.uint8)
+    codes = np.zeros(count, np.uint8)
     gaps = np.isnan(numbers)
     if gaps.any():
         codes[gaps] = numbers.view(bits_type)[gaps] & _REASON_MASK

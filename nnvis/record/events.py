@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from nnvis.record import protos
-from nnvis.record.protos import Message
+from nnvis.record.protos import NETWORK, Message
 from nnvis.record.vocabulary import HISTOGRAM_EDGES, FloatArray, IntArray, LayerCounts, LayerInfo, LayerValues
 
 
@@ -59,7 +59,7 @@ def add_histogram(event: Message, tag: str, buckets: FloatArray, first: bool) ->
 def add_network(event: Message, layers: Sequence[LayerInfo], first: bool) -> None:
     """The table of layers, as JSON."""
     table = json.dumps([asdict(layer) for layer in layers]).encode()
-    _add_strings(event, "network", [table], (), _own_metadata() if first else None)
+    _add_strings(event, NETWORK, [table], (), _own_metadata() if first else None)
 
 
 def add_text(event: Message, tag: str, markdown: str, first: bool) -> None:

@@ -25,8 +25,8 @@ from nnvis.record import events
 from nnvis.record.encoding import encode_rows, fits_float32
 from nnvis.record.files import disk_errors
 from nnvis.record.framing import frame
-from nnvis.record.protos import Message
-from nnvis.record.reader import EVENT_FILE, EventData, OwnRows, event_files, read_events
+from nnvis.record.protos import NETWORK, Message
+from nnvis.record.reader import EVENT_FILE, ArrayRows, EventData, event_files, read_events
 from nnvis.record.series import network_table
 from nnvis.record.vocabulary import LayerCounts, LayerInfo, Measurement
 
@@ -86,7 +86,7 @@ class EventLog:
         if tuple(layers) != self._network:
             self._network = tuple(layers)
             event = events.new_event(step)
-            events.add_network(event, layers, self._claim("network", step))
+            events.add_network(event, layers, self._claim(NETWORK, step))
             self._append(event)
 
     def write(self, measurement: Measurement, scalars: Mapping[str, float] = {}) -> None:
@@ -204,7 +204,7 @@ class EventLog:
     def _recall(self, written: EventData) -> None:
         for tag, rows in written.series.items():
             self._last[tag] = rows.steps[-1]
-            if isinstance(rows, OwnRows):
+            if isinstance(rows, ArrayRows):
                 self._generation(rows.kind, rows.quantity, rows.layers)
         self._network = network_table(written)
 

@@ -14,6 +14,8 @@ PLUGIN = "nnvis"
 """The plugin that nnvis's own tensors belong to."""
 VERSION = 1
 """Of what nnvis's own tensors mean; a reader refuses a newer one."""
+NETWORK = "network"
+"""The tag of the table of layers."""
 
 Message = Any
 

@@ -17,7 +17,7 @@ from nnvis.errors import InputError
 from nnvis.record import protos
 from nnvis.record.encoding import decode
 from nnvis.record.framing import DamageError, unframe
-from nnvis.record.protos import Message
+from nnvis.record.protos import NETWORK, Message
 from nnvis.record.vocabulary import FloatArray, IntArray
 
 EVENT_FILE = "events.out.tfevents."
@@ -51,32 +51,45 @@ class ScalarRows(Rows):
 
 
 @dataclass
-class OwnRows(Rows):
-    """A tag that nnvis wrote: `layers/grad_norm`, `histograms/grad`, `network`, with `/g2` for a later generation."""
+class TextRows(Rows):
+    """The table of layers: JSON texts, of which the newest counts."""
+
+    text: bytes = b""
+
+    def add(self, step: int, value: Message) -> None:
+        self.steps.append(step)
+        self.text = value.tensor.string_val[0]
+
+
+@dataclass
+class ArrayRows(Rows):
+    """Arrays that nnvis wrote: `layers/grad_norm`, `histograms/grad`, with `/g2` for a later generation of layers."""
 
     kind: str = ""
     quantity: str = ""
     layers: tuple[str, ...] = ()
     edges: FloatArray = field(default_factory=lambda: np.zeros(0))
-    data_types: list[int] = field(default_factory=list)
     contents: list[bytes] = field(default_factory=list)
 
     def add(self, step: int, value: Message) -> None:
-        tensor = value.tensor
         self.steps.append(step)
-        self.data_types.append(tensor.dtype)
-        self.contents.append(tensor.string_val[0] if tensor.dtype == protos.STRING else tensor.tensor_content)
+        self.contents.append(value.tensor.tensor_content)
 
     def layer_values(self) -> tuple[FloatArray, IntArray]:
         """(T, L) values and reason codes."""
         shape = len(self.steps), len(self.layers)
+        lengths = np.array([len(content) for content in self.contents])
+        if np.all(lengths == lengths[0]):
+            values, codes = decode(b"".join(self.contents), len(lengths) * shape[1])
+            return values.reshape(shape), codes.reshape(shape)
         values, codes = np.empty(shape), np.empty(shape, np.uint8)
-        data_types = np.array(self.data_types)
-        for data_type in set(self.data_types):
-            rows = np.flatnonzero(data_types == data_type)
-            decoded = decode(data_type, b"".join(self.contents[row] for row in rows))
-            values[rows], codes[rows] = (part.reshape(len(rows), shape[1]) for part in decoded)
+        for row, content in enumerate(self.contents):  # some steps in float32, some in float64
+            values[row], codes[row] = decode(content, shape[1])
         return values, codes
+
+    def numbers(self) -> FloatArray:
+        """(T,) exact scalars."""
+        return np.frombuffer(b"".join(self.contents), "<f8")
 
     def counts(self) -> IntArray:
         """(T, L, B + 2)."""
@@ -92,9 +105,9 @@ class EventData:
     end: int  # bytes up to the end of the last complete record
     damage: str  # what is wrong after that; "" where nothing is, or the tail is just cut off
 
-    def own(self, kind: str) -> list[OwnRows]:
+    def arrays(self, kind: str) -> list[ArrayRows]:
         """nnvis's own tags of a kind, in the order in which they first appeared."""
-        return [rows for rows in self.series.values() if isinstance(rows, OwnRows) and rows.kind == kind]
+        return [rows for rows in self.series.values() if isinstance(rows, ArrayRows) and rows.kind == kind]
 
 
 def event_files(directory: Path) -> list[Path]:
@@ -130,8 +143,10 @@ def _rows_for(value: Message) -> Rows:
         content = json.loads(plugin.content)
         if content["version"] > protos.VERSION:
             raise InputError(f"{value.tag}: written by a newer nnvis; update this one: pip install -U nnvis-trainer")
+        if value.tag == NETWORK:
+            return TextRows()
         edges = content.get("edges", ())
-        return OwnRows(
+        return ArrayRows(
             kind=value.tag.partition("/")[0],
             quantity=content.get("quantity", ""),
             layers=tuple(content.get("layers", ())),

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from nnvis.record.reader import EventData, OwnRows, ScalarRows
+from nnvis.record.protos import NETWORK
+from nnvis.record.reader import ArrayRows, EventData, ScalarRows, TextRows
 from nnvis.record.vocabulary import (
     ABSENCE_REASONS,
     HistogramSeries,
@@ -28,9 +29,9 @@ def scalar_series(data: EventData) -> dict[str, Series]:
         if isinstance(rows, ScalarRows):
             steps, order = _in_order(rows.steps)
             series[tag] = Series(steps, np.array(rows.values)[order])
-    for rows in data.own("exact"):
+    for rows in data.arrays("exact"):
         whole = series[rows.quantity]
-        whole.values[np.searchsorted(whole.steps, rows.steps)] = np.frombuffer(b"".join(rows.contents), "<f8")
+        whole.values[np.searchsorted(whole.steps, rows.steps)] = rows.numbers()
     return series
 
 
@@ -46,33 +47,36 @@ def histogram_series(data: EventData) -> dict[str, HistogramSeries]:
 
 def network_table(data: EventData) -> tuple[LayerInfo, ...]:
     """The newest table of layers; empty where none was written."""
-    tables = data.own("network")
-    if not tables:
+    table = data.series.get(NETWORK)
+    if not isinstance(table, TextRows):
         return ()
-    rows = json.loads(tables[-1].contents[-1])
+    rows = json.loads(table.text)
     shapes = [None if row["output_shape"] is None else tuple(row["output_shape"]) for row in rows]
     return tuple(LayerInfo(**{**row, "output_shape": shape}) for row, shape in zip(rows, shapes, strict=True))
 
 
-def _generations(data: EventData, kind: str) -> dict[str, list[OwnRows]]:
-    generations: dict[str, list[OwnRows]] = {}
-    for rows in data.own(kind):
+def _generations(data: EventData, kind: str) -> dict[str, list[ArrayRows]]:
+    generations: dict[str, list[ArrayRows]] = {}
+    for rows in data.arrays(kind):
         generations.setdefault(rows.quantity, []).append(rows)
     return generations
 
 
-def _join_layers(generations: Sequence[OwnRows]) -> LayerSeries:
+def _join_layers(generations: Sequence[ArrayRows]) -> LayerSeries:
     steps, layers, places = _joined(generations)
-    values = np.full((len(steps), len(layers)), np.nan)
-    codes = np.full(values.shape, _NOT_RECORDED, np.uint8)
-    for rows, place in zip(generations, places, strict=True):
-        values[place], codes[place] = rows.layer_values()
+    if len(generations) == 1:
+        values, codes = generations[0].layer_values()
+    else:
+        values = np.full((len(steps), len(layers)), np.nan)
+        codes = np.full(values.shape, _NOT_RECORDED, np.uint8)
+        for rows, place in zip(generations, places, strict=True):
+            values[place], codes[place] = rows.layer_values()
     steps, order = _in_order(steps)
     values, codes = values[order], codes[order]
     return LayerSeries(steps, layers, values, codes == 0, codes)
 
 
-def _join_counts(generations: Sequence[OwnRows]) -> HistogramSeries:
+def _join_counts(generations: Sequence[ArrayRows]) -> HistogramSeries:
     steps, layers, places = _joined(generations)
     edges = generations[-1].edges
     counts = np.zeros((len(steps), len(layers), len(edges) + 1), np.int32)
@@ -83,7 +87,7 @@ def _join_counts(generations: Sequence[OwnRows]) -> HistogramSeries:
     return HistogramSeries(steps, layers, edges, counts[..., :-2], counts[..., -2], counts[..., -1])
 
 
-def _joined(generations: Sequence[OwnRows]) -> tuple[list[int], tuple[str, ...], list[Any]]:
+def _joined(generations: Sequence[ArrayRows]) -> tuple[list[int], tuple[str, ...], list[Any]]:
     """All steps, all layers, and for each generation the index of its part of a (steps, layers, ...) array."""
     layers = _union([rows.layers for rows in generations])
     steps: list[int] = []
