@@ -1,107 +1,137 @@
 """From the readings of one step to its `Measurement`: every quantity, every layer, a reason for every gap.
 
-pending = Pending(step, quantities, histograms, scalars)    # numbers start on their way to the host
-measurement = pending.measurement()                         # the one place where a device is waited for
+    pending = Pending(step, rows, owners, parameters, ...)   # its numbers start on their way to the host
+    measurement = pending.measurement()                      # the one place where a device is waited for
+
+What was read are plain sums. The formulas that make quantities of them are all here, in float64 on the host.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from nnvis.probe.histograms import BINS
 from nnvis.probe.layers import Layer
-from nnvis.probe.parameters import ParameterReadings, total
+from nnvis.probe.parameters import ParameterReadings, Readings
 from nnvis.probe.readings import CallReading
-from nnvis.probe.statistics import Number, number, widest
-from nnvis.record.vocabulary import ABSENCE_REASONS, LayerCounts, LayerValues, Measurement
+from nnvis.probe.statistics import Number, number
+from nnvis.probe.transfer import Transfer
+from nnvis.record.vocabulary import (
+    ABSENCE_REASONS,
+    FloatArray,
+    IntArray,
+    LayerCounts,
+    LayerValues,
+    Measurement,
+)
 
-Cell = Number | str  # a value, or the reason why there is none
-Column = Mapping[str, Cell]  # by layer
-Quantities = Mapping[str, Column]
-
-
-def call_quantities(rows: Mapping[str, CallReading], scale: Number) -> Quantities:
-    """The activation quantities, by row."""
-    quantities: dict[str, dict[str, Cell]] = {}
-    for row, reading in rows.items():
-        for quantity, cell in _call_cells(reading, scale).items():
-            quantities.setdefault(quantity, {})[row] = cell
-    return quantities
+_CODES = {reason: code for code, reason in enumerate(ABSENCE_REASONS)}
+_BAND = {"min": np.min, "median": np.median, "max": np.max}
 
 
-def _call_cells(reading: CallReading, scale: Number) -> dict[str, Cell]:
-    """Everything about one call, by quantity; what makes no sense for this kind of layer is left out."""
-    read, grad, active = reading.moments, reading.gradient, reading.active
-    absence = reading.absence or "not applicable"
-    cells: dict[str, Cell] = {
-        "activation_mean": read.mean if read else absence,
-        "activation_std": read.std if read else absence,
-        "activation_absmax": read.absmax if read else absence,
-        "activation_nonfinite": read.nonfinite if read else absence,
-    }
-    if reading.layer.nonlinearity:
-        cells["zero_fraction"] = 1.0 - number(active.sum()) / read.count if read and active is not None else absence
-        cells["dead_fraction"] = number((active == 0).sum()) / active.numel() if active is not None else absence
-    if reading.layer.bounds:
-        cells["saturated_fraction"] = (
-            reading.saturated / read.count if read and reading.saturated is not None else absence
+@dataclass(frozen=True)
+class Owner:
+    """A layer that owns parameters, with their positions in the model's list."""
+
+    layer: Layer
+    positions: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Scales:
+    """What gradients were multiplied by: at the end of the backward pass, and when the optimizer got them."""
+
+    backward: Number = 1.0
+    optimizer: Number = 1.0
+
+
+class Pending:
+    """A step whose numbers are on their way from the device."""
+
+    def __init__(
+        self,
+        step: int,
+        rows: Mapping[str, CallReading],
+        owners: Sequence[Owner],
+        read: ParameterReadings,
+        scales: Scales,
+        scalars: Mapping[str, Number],
+    ) -> None:
+        self.step = step
+        self._rows, self._owners, self._read = rows, owners, read
+        self._tags = tuple(scalars)
+        groups = [
+            [value for reading in rows.values() for value in _call_sums(reading)],
+            *([*readings.values()] for readings in _parameter_sums(read)),
+            [*scalars.values()],
+            [scales.backward, scales.optimizer],
+        ]
+        self._group_sizes = [len(group) for group in groups]
+        self._numbers = Transfer([value for group in groups for value in group])
+        self._histograms = _histogram_columns(rows, owners, read)
+        self._counts = Transfer([counts for column in self._histograms.values() for counts in column.values()])
+
+    @property
+    def under_way(self) -> bool:
+        """Whether `measurement()` might wait for a device."""
+        return self._numbers.under_way or self._counts.under_way
+
+    def measurement(self) -> Measurement:
+        """Wait for the device, and put every number into its place."""
+        groups = np.split(self._numbers.floats(), np.cumsum(self._group_sizes)[:-1])
+        calls, *parameters, scalars, (scale, optimizer_scale) = groups
+        layers = call_quantities(self._rows, calls.reshape(len(self._rows), -1), scale)
+        if self._owners:
+            layers |= parameter_quantities(self._owners, self._read, parameters, scale)
+        grad_norms, clipped = parameters[0] / scale, parameters[-1] / optimizer_scale
+        return Measurement(
+            self.step,
+            layers,
+            self._layer_counts(),
+            dict(zip(self._tags, scalars.tolist(), strict=True))
+            | _gradient_scalars(grad_norms, clipped)
+            | _gradient_band(layers),
         )
-    absence = reading.absence or "no gradient"
-    cells["activation_grad_norm"] = grad.squares**0.5 / scale if grad else absence
-    cells["activation_grad_rms"] = (grad.squares / max(grad.count, 1)) ** 0.5 / scale if grad else absence
-    cells["activation_grad_nonfinite"] = grad.nonfinite if grad else absence
-    return cells
+
+    def _layer_counts(self) -> dict[str, LayerCounts]:
+        counts = iter(self._counts.arrays())
+        return {
+            quantity: LayerCounts(tuple(column), np.stack([next(counts) for _ in column]).astype(np.int64))
+            for quantity, column in self._histograms.items()
+        }
 
 
-def parameter_quantities(layers: Sequence[Layer], read: ParameterReadings, scale: Number) -> Quantities:
-    """The parameter quantities, for each layer that owns parameters."""
-
-    def over(
-        values: Mapping[nn.Parameter, Number], absence: str, combine: Callable[[Iterable[Number]], Number] = total
-    ) -> dict[str, Cell]:
-        cells: dict[str, Cell] = {}
-        for layer in layers:
-            own = [values[p] for p in layer.parameters if p in values]
-            frozen = not any(p.requires_grad for p in layer.parameters)
-            cells[layer.name] = combine(own) if own else "frozen" if frozen else absence
-        return cells
-
-    grad_norm = {name: _scaled(cell, scale) for name, cell in over(read.grad_norms, "no gradient").items()}
-    sizes = {layer.name: sum(p.numel() for p in layer.parameters if p in read.grad_norms) for layer in layers}
-    weight_norm = over(read.weight_norms, "not in an optimizer")
-    update_norm = over(read.update_norms, "not in an optimizer")
-    return {
-        "weight_norm": weight_norm,
-        "grad_norm": grad_norm,
-        "grad_rms": {name: _scaled(cell, max(sizes[name], 1) ** 0.5) for name, cell in grad_norm.items()},
-        "grad_nonfinite": over(read.grad_nonfinite, "no gradient", combine=lambda own: sum(own, 0.0)),
-        "update_norm": update_norm,
-        "update_ratio": {name: _ratio(cell, weight_norm[name]) for name, cell in update_norm.items()},
-    }
+# ---------------------------------------------------------------- what is sent to the host
 
 
-def step_scalars(read: ParameterReadings, scale: Number, optimizer_scale: Number) -> dict[str, Number]:
-    """The whole gradient before clipping, and the factor that clipping left of it."""
-    if not read.grad_norms:
-        return {}
-    norm = total(read.grad_norms.values()) / scale
-    if read.clipped_norm is None:
-        return {"grad_norm/total": norm}
-    return {"grad_norm/total": norm, "clip_factor": _quotient(read.clipped_norm / optimizer_scale, norm)}
+def _call_sums(reading: CallReading) -> tuple[Number, ...]:
+    read, grad, active = reading.moments, reading.gradient, reading.active
+    nan = np.nan
+    return (
+        *((read.mean, read.squared_deviations, read.absmax, read.nonfinite) if read else (nan, nan, nan, nan)),
+        *((number(active.sum()), number(torch.count_nonzero(active))) if active is not None else (nan, nan)),
+        nan if reading.saturated is None else reading.saturated,
+        *((grad.squares, grad.nonfinite) if grad else (nan, nan)),
+    )
 
 
-def histogram_columns(
-    rows: Mapping[str, CallReading], layers: Sequence[Layer], read: ParameterReadings
+def _parameter_sums(read: ParameterReadings) -> tuple[Readings, ...]:
+    return read.grad_norms, read.grad_nonfinite, read.weight_norms, read.update_norms, read.clipped_norms
+
+
+def _histogram_columns(
+    rows: Mapping[str, CallReading], owners: Sequence[Owner], read: ParameterReadings
 ) -> dict[str, dict[str, Tensor]]:
     """(B + 2,) counts by histogram quantity and layer; all 0 where nothing was read."""
     columns = {
         "activation": {row: r.histogram for row, r in rows.items()},
         "activation_grad": {row: r.gradient.histogram if r.gradient else None for row, r in rows.items()},
-        "grad": {layer.name: read.grad_histogram(layer.parameters) for layer in layers},
+        "grad": {owner.layer.name: read.grad_histogram(owner.positions) for owner in owners},
     }
     nothing = torch.zeros(BINS + 2, dtype=torch.int64)
     return {
@@ -111,110 +141,102 @@ def histogram_columns(
     }
 
 
-class Pending:
-    """A step whose numbers are on their way from the device."""
-
-    def __init__(
-        self,
-        step: int,
-        quantities: Quantities,
-        histograms: Mapping[str, Mapping[str, Tensor]],
-        scalars: Mapping[str, Number],
-    ) -> None:
-        self.step = step
-        self._quantities = {q: column for q, column in quantities.items() if column}
-        self._histograms = histograms
-        self._scalars = dict(scalars)
-        self._host = _start_transfer([*self._numbers(), *self._counts()])
-
-    def measurement(self) -> Measurement:
-        """Wait for the device, and put every number into its place."""
-        for arrival in {event for _, event in self._host.values() if event is not None}:
-            arrival.synchronize()
-        layers = {quantity: self._values(column) for quantity, column in self._quantities.items()}
-        return Measurement(
-            step=self.step,
-            layers=layers,
-            histograms={
-                quantity: LayerCounts(
-                    tuple(column),
-                    np.array([self._on_host(counts).numpy() for counts in column.values()], dtype=np.int64),
-                )
-                for quantity, column in self._histograms.items()
-            },
-            scalars={tag: self._float(value) for tag, value in self._scalars.items()} | gradient_band(layers),
-        )
-
-    def _values(self, column: Column) -> LayerValues:
-        cells = column.values()
-        return LayerValues(
-            layers=tuple(column),
-            values=np.array([np.nan if isinstance(c, str) else self._float(c) for c in cells], dtype=np.float64),
-            reason_codes=np.array(
-                [ABSENCE_REASONS.index(c) if isinstance(c, str) else 0 for c in cells], dtype=np.int8
-            ),
-        )
-
-    def _float(self, value: Number) -> float:
-        return float(self._on_host(value)) if isinstance(value, Tensor) else float(value)
-
-    def _on_host(self, value: Tensor) -> Tensor:
-        return self._host[id(value)][0] if id(value) in self._host else value
-
-    def _numbers(self) -> Iterable[Number]:
-        for column in self._quantities.values():
-            yield from (cell for cell in column.values() if not isinstance(cell, str))
-        yield from self._scalars.values()
-
-    def _counts(self) -> Iterable[Tensor]:
-        for column in self._histograms.values():
-            yield from column.values()
+# ---------------------------------------------------------------- formulas
 
 
-def gradient_band(layers: Mapping[str, LayerValues]) -> dict[str, float]:
+def call_quantities(rows: Mapping[str, CallReading], sums: FloatArray, scale: float) -> dict[str, LayerValues]:
+    """The activation quantities of R rows, from what was summed (R, 9)."""
+    if not rows:
+        return {}
+    names, readings = tuple(rows), list(rows.values())
+    mean, deviations, absmax, nonfinite, active, active_units, saturated, grad_squares, grad_nonfinite = sums.T
+    counts = np.array([r.moments.count if r.moments else 0 for r in readings])
+    units = np.array([r.active.numel() if r.active is not None else 0 for r in readings])
+    grad_counts = np.array([r.gradient.count if r.gradient else 0 for r in readings])
+    absent = np.array([_CODES[r.absence or ("" if r.moments else "not measured")] for r in readings], np.int8)
+    no_grad = np.array([0 if r.gradient else _CODES[r.absence or "no gradient"] for r in readings], np.int8)
+    nonlinear = np.array([r.layer.nonlinearity for r in readings])
+    bounded = np.array([r.layer.bounds is not None for r in readings])
+
+    def column(values: FloatArray, codes: IntArray, chosen: np.ndarray | slice = slice(None)) -> LayerValues:
+        layers = names if isinstance(chosen, slice) else tuple(np.array(names, object)[chosen])
+        return LayerValues(layers, values[chosen], codes[chosen])
+
+    quantities = {
+        "activation_mean": column(mean, absent),
+        "activation_std": column(np.sqrt(deviations / np.maximum(counts - 1, 1)), absent),
+        "activation_absmax": column(absmax, absent),
+        "activation_nonfinite": column(nonfinite, absent),
+        "activation_grad_norm": column(np.sqrt(grad_squares) / scale, no_grad),
+        "activation_grad_rms": column(np.sqrt(grad_squares / np.maximum(grad_counts, 1)) / scale, no_grad),
+        "activation_grad_nonfinite": column(grad_nonfinite, no_grad),
+    }
+    if nonlinear.any():
+        quantities["zero_fraction"] = column(1 - active / np.maximum(counts, 1), absent, nonlinear)
+        quantities["dead_fraction"] = column(1 - active_units / np.maximum(units, 1), absent, nonlinear)
+    if bounded.any():
+        quantities["saturated_fraction"] = column(saturated / np.maximum(counts, 1), absent, bounded)
+    return quantities
+
+
+def parameter_quantities(
+    owners: Sequence[Owner], read: ParameterReadings, sums: Sequence[FloatArray], scale: float
+) -> dict[str, LayerValues]:
+    """The parameter quantities of the layers that own parameters."""
+    names = tuple(owner.layer.name for owner in owners)
+    positions = np.array([p for owner in owners for p in owner.positions])
+    starts = np.cumsum([0, *(len(owner.positions) for owner in owners[:-1])])
+    sizes = np.array([p.numel() for owner in owners for p in owner.layer.parameters])
+    frozen = np.array([not any(p.requires_grad for p in owner.layer.parameters) for owner in owners])
+
+    def gather(readings: Readings, values: FloatArray, absence: str) -> tuple[FloatArray, np.ndarray, IntArray]:
+        """(K,) values of all owned parameters with 0 for gaps, (K,) which there are, (L,) reasons of their layers."""
+        by_parameter = np.full(max(positions.max(), max(readings, default=0)) + 1, np.nan)
+        by_parameter[list(readings)] = values
+        owned = by_parameter[positions]
+        there = np.isin(positions, list(readings))
+        missing = ~np.logical_or.reduceat(there, starts)
+        codes = np.where(missing, np.where(frozen, _CODES["frozen"], _CODES[absence]), 0).astype(np.int8)
+        return np.where(there, owned, 0.0), there, codes
+
+    def norm_of(values: FloatArray) -> FloatArray:
+        return np.sqrt(np.add.reduceat(values * values, starts))
+
+    grads, with_grad, no_grad = gather(read.grad_norms, sums[0], "no gradient")
+    nonfinite, _, _ = gather(read.grad_nonfinite, sums[1], "no gradient")
+    weights, _, no_update = gather(read.weight_norms, sums[2], "not in an optimizer")
+    updates, _, _ = gather(read.update_norms, sums[3], "not in an optimizer")
+    grad_norm, weight_norm, update_norm = norm_of(grads) / scale, norm_of(weights), norm_of(updates)
+    grad_sizes = np.maximum(np.add.reduceat(sizes * with_grad, starts), 1)
+    with np.errstate(divide="ignore", invalid="ignore"):  # IEEE's answer where a layer's weights are all 0
+        update_ratio = update_norm / weight_norm
+    return {
+        "weight_norm": _layer_values(names, weight_norm, no_update),
+        "grad_norm": _layer_values(names, grad_norm, no_grad),
+        "grad_rms": _layer_values(names, grad_norm / np.sqrt(grad_sizes), no_grad),
+        "grad_nonfinite": _layer_values(names, np.add.reduceat(nonfinite, starts), no_grad),
+        "update_norm": _layer_values(names, update_norm, no_update),
+        "update_ratio": _layer_values(names, update_ratio, no_update),
+    }
+
+
+def _layer_values(names: tuple[str, ...], values: FloatArray, codes: IntArray) -> LayerValues:
+    return LayerValues(names, np.where(codes == 0, values, np.nan), codes)
+
+
+def _gradient_scalars(grad_norms: FloatArray, clipped_norms: FloatArray) -> dict[str, float]:
+    """The whole gradient before clipping, and the factor that clipping left of it."""
+    if not len(grad_norms):
+        return {}
+    before, after = np.linalg.norm(grad_norms), np.linalg.norm(clipped_norms)
+    scalars = {"grad_norm/total": float(before)}
+    if len(clipped_norms) and before > 0:
+        scalars["clip_factor"] = float(after / before)
+    return scalars
+
+
+def _gradient_band(layers: Mapping[str, LayerValues]) -> dict[str, float]:
     """log10 of the smallest, median and largest layer's grad_norm: the band that TensorBoard's margin chart shows."""
     norms = layers["grad_norm"].values if "grad_norm" in layers else np.empty(0)
     norms = norms[np.isfinite(norms) & (norms > 0)]
-    if not len(norms):
-        return {}
-    return {f"gradient_band/{name}": float(np.log10(f(norms))) for name, f in _BAND.items()}
-
-
-_BAND = {"min": np.min, "median": np.median, "max": np.max}
-
-
-def _start_transfer(values: Iterable[Number]) -> dict[int, tuple[Tensor, torch.cuda.Event | None]]:
-    """One copy a device to the host, started and not waited for: id of a device tensor -> its place on the host."""
-    by_device: dict[torch.device, list[Tensor]] = {}
-    for value in values:
-        if isinstance(value, Tensor) and not value.is_cpu:
-            by_device.setdefault(value.device, []).append(value)
-    arrived: dict[int, tuple[Tensor, torch.cuda.Event | None]] = {}
-    for device, tensors in by_device.items():
-        packed = torch.cat([t.reshape(-1).to(widest(t)) for t in tensors])
-        host = torch.empty(packed.shape, dtype=packed.dtype, pin_memory=device.type == "cuda")
-        host.copy_(packed, non_blocking=True)
-        event = None
-        if device.type == "cuda":
-            event = torch.cuda.Event()
-            event.record(torch.cuda.current_stream(device))
-        places = host.split([t.numel() for t in tensors])
-        arrived.update({id(t): (place.view(t.shape), event) for t, place in zip(tensors, places, strict=True)})
-    return arrived
-
-
-def _scaled(cell: Cell, scale: Number) -> Cell:
-    return cell if isinstance(cell, str) else cell / scale
-
-
-def _ratio(cell: Cell, norm: Cell) -> Cell:
-    if isinstance(cell, str) or isinstance(norm, str):
-        return cell if isinstance(cell, str) else norm
-    return _quotient(cell, norm)
-
-
-def _quotient(a: Number, b: Number) -> Number:
-    """a / b, with IEEE's answer where b is 0 (Inf, or NaN for 0 / 0)."""
-    if isinstance(a, float) and isinstance(b, float) and b == 0:
-        return np.inf if a > 0 else np.nan
-    return a / b
+    return {f"gradient_band/{name}": float(np.log10(f(norms))) for name, f in _BAND.items()} if len(norms) else {}

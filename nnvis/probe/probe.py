@@ -30,13 +30,7 @@ from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
 from nnvis.probe.layers import Layer, find_layers, first_tensor, is_compiled, units_in_dim_1
-from nnvis.probe.measuring import (
-    Pending,
-    call_quantities,
-    histogram_columns,
-    parameter_quantities,
-    step_scalars,
-)
+from nnvis.probe.measuring import Owner, Pending, Scales
 from nnvis.probe.parameters import ParameterReadings
 from nnvis.probe.readings import CallKey, CallReading, ForwardPass, pooled, read_gradient, read_output
 from nnvis.probe.statistics import Number
@@ -89,6 +83,7 @@ class Probe:
         self.step = first_step  # updates completed
         self._model = model
         self._parameters = list(model.parameters())
+        self._positions = {id(p): position for position, p in enumerate(self._parameters)}
         self._layers = find_layers(model, layers)
         self._by_module = {layer.module: layer for layer in self._layers}
         self._compiled = is_compiled(model)
@@ -160,7 +155,7 @@ class Probe:
         if not self.measures(self.step):
             return
         due = self._histograms and self._histogram_is_due()
-        self._current = step = _Step(histogram=due)
+        self._current = step = _Step(ParameterReadings(self._parameters), histogram=due)
         if self._layers and not self._compiled:
             step.handles.append(register_module_forward_pre_hook(self._before_forward))
             step.handles.append(register_module_forward_hook(self._after_forward))
@@ -185,10 +180,8 @@ class Probe:
     @_spares_the_training
     def _before_update(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         if self._current is not None:
-            known = set(self._parameters)
-            self._current.parameters.before_update(
-                [p for group in optimizer.param_groups for p in group["params"] if p in known]
-            )
+            owned = (id(p) for group in optimizer.param_groups for p in group["params"])
+            self._current.parameters.before_update([self._positions[p] for p in owned if p in self._positions])
             self._current.optimizer_scale = getattr(optimizer, "grad_scale", None)  # a fused optimizer unscales inside
 
     @_spares_the_training
@@ -201,7 +194,7 @@ class Probe:
         if self._current is not None and self._current.backward_passes:
             self._pending = self._conclude(self._current)
             self.steps_measured += 1
-            if all(not p.is_cuda for p in self._parameters):
+            if not self._pending.under_way:
                 self.flush()
         self._end_step()
         self.step += 1
@@ -209,21 +202,11 @@ class Probe:
 
     def _conclude(self, step: _Step) -> Pending:
         """All that was read of a step, as quantities."""
-        scale = _scale_of(self._scaler)
-        optimizer_scale = 1.0 if step.optimizer_scale is None else step.optimizer_scale
         rows = self._rows_of(pooled(step.passes))
-        owners = self._owners_in_order()
-        quantities = {
-            **call_quantities(rows, scale),
-            **parameter_quantities(owners, step.parameters, scale),
-        }
-        self._note_unseen(quantities)
-        return Pending(
-            self.step,
-            quantities,
-            histogram_columns(rows, owners, step.parameters) if step.histogram else {},
-            {**step_scalars(step.parameters, scale, optimizer_scale), **step.scalars},
-        )
+        scales = Scales(_scale_of(self._scaler), 1.0 if step.optimizer_scale is None else step.optimizer_scale)
+        pending = Pending(self.step, rows, self._owners_in_order(), step.parameters, scales, step.scalars)
+        self._note_unseen(rows, step.parameters)
+        return pending
 
     def _rows_of(self, readings: dict[CallKey, CallReading]) -> dict[str, CallReading]:
         """By row name, in the order of the rows."""
@@ -235,20 +218,22 @@ class Probe:
                 self._row_layers[name] = reading.layer
         return {name: named.get(name) or CallReading(layer, "not called") for name, layer in self._row_layers.items()}
 
-    def _owners_in_order(self) -> list[Layer]:
+    def _owners_in_order(self) -> list[Owner]:
         """The layers that own parameters, in the order in which they first ran; those that never ran come last."""
         order = {name.split("#")[0]: place for place, name in reversed(list(enumerate(self._rows)))}
         owners = [layer for layer in self._layers if layer.parameters]
-        return sorted(owners, key=lambda layer: order.get(layer.name, len(order)))
+        owners.sort(key=lambda layer: order.get(layer.name, len(order)))
+        return [Owner(layer, tuple(self._positions[id(p)] for p in layer.parameters)) for layer in owners]
 
-    def _note_unseen(self, quantities: Mapping[str, Mapping[str, Number | str]]) -> None:
-        ran = {name.split("#")[0] for name in self._rows}
+    def _note_unseen(self, rows: Mapping[str, CallReading], read: ParameterReadings) -> None:
         never = "compiled" if self._compiled else "not called"
+        ran = {reading.layer.name for reading in rows.values()}
         self._unseen = {layer.name: never for layer in self._layers if layer.name not in ran}
-        for quantity in ("grad_norm", "activation_mean"):
-            for name, cell in quantities[quantity].items():
-                if isinstance(cell, str):
-                    self._unseen.setdefault(name, cell)
+        self._unseen |= {name: reading.absence for name, reading in rows.items() if reading.absence}
+        for layer in self._layers:
+            if layer.parameters and not any(self._positions[id(p)] in read.grad_norms for p in layer.parameters):
+                frozen = not any(p.requires_grad for p in layer.parameters)
+                self._unseen.setdefault(layer.name, "frozen" if frozen else "no gradient")
 
     # ------------------------------------------------------------ hooks of a measured step
 
@@ -334,7 +319,7 @@ class Probe:
         if self._current is not None:
             self._current.awaits_end_of_backward = False
             self._current.backward_passes += 1
-            self._current.parameters.read_gradients(self._parameters, histogram=self._current.histogram)
+            self._current.parameters.read_gradients(histogram=self._current.histogram)
 
 
 class NullProbe(AbstractContextManager["NullProbe"]):
@@ -370,11 +355,11 @@ class NullProbe(AbstractContextManager["NullProbe"]):
 class _Step:
     """What a measured step in progress has seen so far."""
 
-    def __init__(self, *, histogram: bool) -> None:
+    def __init__(self, parameters: ParameterReadings, *, histogram: bool) -> None:
         self.histogram = histogram
         self.passes: list[ForwardPass] = []
         self.open_pass: ForwardPass | None = None
-        self.parameters = ParameterReadings()
+        self.parameters = parameters
         self.scalars: dict[str, Number] = {}
         self.handles: list[RemovableHandle] = []
         self.backward_passes = 0

@@ -18,8 +18,8 @@ from torch.nn import functional as F
 from torch.nn.modules import module as torch_module
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from nnvis.probe import Probe, measuring, statistics
-from nnvis.record.vocabulary import LAYER_QUANTITIES, LayerValues, Measurement
+from nnvis.probe import Probe, statistics
+from nnvis.record.vocabulary import ABSENCE_REASONS, LAYER_QUANTITIES, LayerValues, Measurement
 
 
 class Steps(list[Measurement]):
@@ -31,7 +31,7 @@ class Steps(list[Measurement]):
 
     def reason(self, quantity: str, layer: str, step: int = 0) -> str:
         found = self.column(quantity, step)
-        return measuring.ABSENCE_REASONS[found.reason_codes[found.layers.index(layer)]]
+        return ABSENCE_REASONS[found.reason_codes[found.layers.index(layer)]]
 
     def column(self, quantity: str, step: int = 0) -> LayerValues:
         return next(m for m in self if m.step == step).layers[quantity]
@@ -515,8 +515,7 @@ class SyncCounter(TorchDispatchMode):
 
 
 def test_no_device_is_waited_for_inside_forward_and_backward(monkeypatch):
-    for module in (statistics, measuring):
-        monkeypatch.setattr(module, "looking_is_free", lambda x: False, raising=False)
+    monkeypatch.setattr(statistics, "looking_is_free", lambda x: False)
     monkeypatch.setattr("nnvis.probe.histograms.looking_is_free", lambda x: False)
     model, inputs = (
         nn.Sequential(nn.Conv2d(1, 3, 3), nn.ReLU(), nn.Flatten(), nn.Linear(12, 3), nn.Sigmoid()),
