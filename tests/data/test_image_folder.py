@@ -46,6 +46,23 @@ def test_every_way_to_store_white_is_white(mode: str, root: Path, load: Any) -> 
     assert torch.equal(load(root=str(root), size=[2, 2], **PLAIN).train.inputs, torch.ones(2, 3, 2, 2))
 
 
+def test_photographs_are_turned_upright(root: Path, load: Any) -> None:
+    lying = Image.new("RGB", (8, 8), "black")
+    lying.paste("white", (0, 0, 4, 8))  # the left half
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the camera was held so that the left edge is the top
+    lying.save(root / "dog" / "1.png", exif=exif)
+    splits = load(root=str(root), size=[8, 8], grayscale=True, **PLAIN)
+    upright = splits.train.inputs[splits.train.targets == 1][0, 0]
+    assert torch.equal(upright[[0, -1]], torch.tensor([[1.0], [0.0]]).expand(2, 8))
+
+
+def test_palettes_with_transparency_load_quietly(root: Path, load: Any) -> None:
+    image = Image.new("RGB", (4, 4), "red").convert("P")
+    image.save(root / "dog" / "1.png", transparency=b"\x00\x80")
+    load(root=str(root), **PLAIN)
+
+
 def test_unreadable_images_are_named(root: Path, load: Any) -> None:
     (root / "cat" / "3.png").write_bytes(b"no picture")
     Image.fromarray(np.full((4, 4), 40_000, np.uint16)).save(root / "dog" / "2.png")

@@ -12,7 +12,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from nnvis.config import schema
-from nnvis.data.partition import draw, partition
+from nnvis.data.partition import PURPOSES, draw, partition, stream
 from nnvis.data.source import Source
 from nnvis.errors import InputError
 
@@ -79,6 +79,11 @@ def test_time_series_train_size_keeps_the_latest(load: Any) -> None:
     whole, recent = load(kind="sunspots"), load(kind="sunspots", train_size=50)
     assert torch.equal(recent.train.rows, whole.train.rows[-50:])
     assert torch.equal(recent.val.rows, whole.val.rows)
+
+
+def test_each_purpose_draws_from_a_stream_of_its_own() -> None:
+    draws = {stream(seed, purpose).random() for seed in range(5) for purpose in PURPOSES}
+    assert len(draws) == 5 * len(PURPOSES)
 
 
 def test_train_size_leaves_validation_as_it_was(load: Any) -> None:
