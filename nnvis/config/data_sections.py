@@ -257,7 +257,7 @@ class TextCsv(ClassificationData):
     max_length: PositiveInt = 64
     """Tokens kept of a text; shorter ones are padded."""
     max_vocabulary: Annotated[int, Field(ge=3)] = 5000
-    """Most frequent tokens of the training split that are kept; the rest become "unknown"."""
+    """Tokens kept, the training split's most frequent, padding and "unknown" among them; the rest become "unknown"."""
     delimiter: Delimiter = ","
     standardize: bool = False
 
