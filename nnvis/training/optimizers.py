@@ -76,11 +76,8 @@ def build_schedule(
             f"schedule: OneCycleLR ends after {scheduler.total_steps} moves, the run makes {moves} "
             f"(one every {section.interval}); leave total_steps out to span the run"
         )
-    if isinstance(scheduler, ReduceLROnPlateau):
-        if not validates:
-            raise InputError("schedule: ReduceLROnPlateau needs a validation loss; set data.val_fraction above 0")
-        if section.interval == "step":
-            raise InputError("schedule.interval: ReduceLROnPlateau looks at the validation loss; set interval: epoch")
+    if isinstance(scheduler, ReduceLROnPlateau) and not validates:
+        raise InputError("schedule: ReduceLROnPlateau needs a validation loss; set data.val_fraction above 0")
     return Schedule(scheduler, section.interval)
 
 

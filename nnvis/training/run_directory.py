@@ -7,6 +7,7 @@ with claimed(directory): ...                                  # nobody else trai
 
 from __future__ import annotations
 
+import errno
 import os
 import platform
 import re
@@ -18,6 +19,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
+from uuid import uuid4
 
 import torch
 
@@ -41,19 +43,17 @@ def new_run_directory(runs: Path, config: Config) -> Path:
     parent = runs / config.name
     with disk_errors(parent):
         parent.mkdir(parents=True, exist_ok=True)
+        unnamed = parent / f".{uuid4().hex}"  # gets its name when it is complete
+        unnamed.mkdir()
+        (unnamed / "config.yaml").write_text(dump_config(config), encoding="utf-8")
+        write_json(unnamed / "environment.json", environment(torch.device(config.training.device)))
         while True:
             number = max((_number(path) for path in parent.iterdir()), default=0) + 1
-            directory = parent / f"{number}-seed{config.seed}"
             try:
-                directory.mkdir()
-                break
-            except FileExistsError:  # somebody else's run started just now
-                continue
-        write_json(directory / "environment.json", environment(torch.device(config.training.device)))
-        unfinished = directory / ".config.yaml.tmp"
-        unfinished.write_text(dump_config(config), encoding="utf-8")
-        unfinished.replace(directory / "config.yaml")
-    return directory
+                return unnamed.rename(parent / f"{number}-seed{config.seed}")
+            except OSError as error:
+                if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):  # somebody else's run was quicker
+                    raise
 
 
 def unfinished_run(runs: Path, name: str, resume: Literal[True] | str | Path) -> Path:

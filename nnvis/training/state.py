@@ -22,7 +22,7 @@ class State:
     loss_sum: float = 0.0  # over these rows
     correct: int = 0
     # evaluations
-    evaluated_at: int = -1  # step of the last one
+    evaluated_at: int = 0  # step of the last one
     best_value: float = math.nan  # of the metric that decides; NaN before the first evaluation
     best_epoch: int = 0
     best_step: int = 0
