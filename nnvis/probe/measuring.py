@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 import torch
@@ -31,7 +32,6 @@ from nnvis.record.vocabulary import (
 )
 
 _CODES = {reason: code for code, reason in enumerate(ABSENCE_REASONS)}
-_BAND = {"min": np.min, "median": np.median, "max": np.max}
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,8 @@ class Pending:
 
     def measurement(self) -> Measurement:
         """Wait for the device, and put every number into its place."""
-        groups = np.split(self._numbers.floats(), np.cumsum(self._group_sizes)[:-1])
+        numbers = iter(self._numbers.floats().tolist())
+        groups = [np.array(list(islice(numbers, size))) for size in self._group_sizes]
         calls, *parameters, scalars, (scale, optimizer_scale) = groups
         layers = call_quantities(self._rows, calls.reshape(len(self._rows), -1), scale)
         if self._owners:
@@ -93,9 +94,7 @@ class Pending:
             self.step,
             layers,
             self._layer_counts(),
-            dict(zip(self._tags, scalars.tolist(), strict=True))
-            | _gradient_scalars(grad_norms, clipped)
-            | _gradient_band(layers),
+            dict(zip(self._tags, scalars.tolist(), strict=True)) | _gradient_scalars(grad_norms, clipped),
         )
 
     def _layer_counts(self) -> dict[str, LayerCounts]:
@@ -191,13 +190,13 @@ def parameter_quantities(
 
     def gather(readings: Readings, values: FloatArray, absence: str) -> tuple[FloatArray, np.ndarray, IntArray]:
         """(K,) values of all owned parameters with 0 for gaps, (K,) which there are, (L,) reasons of their layers."""
-        by_parameter = np.full(max(positions.max(), max(readings, default=0)) + 1, np.nan)
-        by_parameter[list(readings)] = values
-        owned = by_parameter[positions]
-        there = np.isin(positions, list(readings))
+        by_parameter, known = np.zeros(read.count), np.zeros(read.count, bool)
+        read_here = list(readings)
+        by_parameter[read_here], known[read_here] = values, True
+        there = known[positions]
         missing = ~np.logical_or.reduceat(there, starts)
         codes = np.where(missing, np.where(frozen, _CODES["frozen"], _CODES[absence]), 0).astype(np.int8)
-        return np.where(there, owned, 0.0), there, codes
+        return by_parameter[positions], there, codes
 
     def norm_of(values: FloatArray) -> FloatArray:
         return np.sqrt(np.add.reduceat(values * values, starts))
@@ -233,10 +232,3 @@ def _gradient_scalars(grad_norms: FloatArray, clipped_norms: FloatArray) -> dict
     if len(clipped_norms) and before > 0:
         scalars["clip_factor"] = float(after / before)
     return scalars
-
-
-def _gradient_band(layers: Mapping[str, LayerValues]) -> dict[str, float]:
-    """log10 of the smallest, median and largest layer's grad_norm: the band that TensorBoard's margin chart shows."""
-    norms = layers["grad_norm"].values if "grad_norm" in layers else np.empty(0)
-    norms = norms[np.isfinite(norms) & (norms > 0)]
-    return {f"gradient_band/{name}": float(np.log10(f(norms))) for name, f in _BAND.items()} if len(norms) else {}

@@ -18,6 +18,7 @@ class ParameterReadings:
     """Of one step. Gradients are scaled as they came, if a GradScaler scales."""
 
     def __init__(self, parameters: Sequence[nn.Parameter]) -> None:
+        self.count = len(parameters)
         self._parameters = parameters
         self._before: dict[int, Tensor] = {}
         self.weight_norms: Readings = {}  # before the update
