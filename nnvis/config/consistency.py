@@ -12,7 +12,7 @@ from typing import Any
 from nnvis.config.data_sections import Data
 from nnvis.config.model_sections import Model
 from nnvis.config.torch_arguments import Complaint
-from nnvis.config.training_sections import Loss, Schedule, Training
+from nnvis.config.training_sections import LOSSES, Loss, Schedule, Training
 
 Complaints = Iterator[Complaint]
 
@@ -23,10 +23,13 @@ _INPUTS["transformer"] = _INPUTS["rnn"]
 
 def _loss_fits_task(data: Data, loss: Loss | None) -> Complaints:
     if loss and data.task and loss.task != data.task:
-        yield Complaint(("loss",), f"{loss.kind} is for {loss.task}; {data.kind} is {data.task}")
+        fit = ", ".join(kind for kind, task in LOSSES.items() if task == data.task)
+        yield Complaint(("loss",), f"{loss.kind} is for {loss.task}, {data.kind} is {data.task}; choices: {fit}")
     classes = getattr(data, "classes", None)
     if loss and loss.kind == "binary_cross_entropy" and classes not in (None, 2):
-        yield Complaint(("loss",), f"binary_cross_entropy is for 2 classes; {data.kind} has {classes}: cross_entropy")
+        yield Complaint(
+            ("loss",), f"binary_cross_entropy is for 2 classes; {data.kind} has {classes}; use cross_entropy"
+        )
 
 
 def _network_fits_inputs(data: Data, model: Model) -> Complaints:
@@ -42,7 +45,7 @@ def _early_stopping_can_judge(data: Data, training: Training) -> Complaints:
     if stopping and not data.val_fraction:
         yield Complaint(path, "needs a validation split: set data.val_fraction above 0")
     if stopping and stopping.metric == "accuracy" and data.task == "regression":
-        yield Complaint((*path, "metric"), f"accuracy is for classification; {data.kind} is regression: loss")
+        yield Complaint((*path, "metric"), f"accuracy is for classification; {data.kind} is regression; use loss")
 
 
 def _plateau_has_validation(data: Data, schedule: Schedule) -> Complaints:

@@ -145,7 +145,15 @@ def _options(annotation: Any) -> dict[str, type[Section]]:
 
 
 def _expected(what: str) -> Callable[[Details], str]:
-    return lambda detail: f"should be {what.format(**detail.get('ctx', {}))}, got {shown(detail['input'])}"
+    def sentence(detail: Details) -> str:
+        return f"should be {what.format(**detail.get('ctx', {})).removesuffix('.0')}, got {shown(detail['input'])}"
+
+    return sentence
+
+
+def _no_mapping(detail: Details) -> str:
+    hint = "; write {kind: %s}" % detail["input"] if detail["input"] in _kinds(detail) else ""  # noqa: UP031
+    return f"should be a mapping with a kind, got {shown(detail['input'])}{hint}"
 
 
 _SENTENCES: dict[str, Callable[[Details], str]] = {
@@ -161,7 +169,7 @@ _SENTENCES: dict[str, Callable[[Details], str]] = {
     "list_type": _expected("a list"),
     "dict_type": _expected("a mapping, `key: value`"),
     "model_type": _expected("a mapping, `key: value`"),
-    "model_attributes_type": _expected("a mapping with a kind"),
+    "model_attributes_type": _no_mapping,
     "finite_number": _expected("a finite number"),
     "greater_than_equal": _expected("at least {ge}"),
     "greater_than": _expected("more than {gt}"),

@@ -28,7 +28,7 @@ def load_config(source: str | Path, overrides: Sequence[str] = (), *, trust: boo
     `trust` allows `kind: python`. Raises ConfigError with everything that is wrong.
     """
     path = Path(source)
-    if path.name == str(source) and not path.is_file():
+    if path.name == str(source) and not os.path.isfile(path):  # never raises, unlike Path.is_file
         path = shipped_configs().get(str(source), path)
     return parse_config(_read(path), str(path), overrides, trust=trust, folder=path.parent)
 
@@ -78,12 +78,12 @@ def _read(path: Path) -> str:
             raise _unreadable(path, f"is too long for a config (over {4 * MAX_CHARACTERS:,} bytes)")
         return raw.decode()
     except FileNotFoundError:
-        near = [str(file) for file in path.parent.glob("*.yaml")]
-        choices = among(path.stem, list(shipped_configs()), more="nnvis list configs", hidden=near)
+        near = [file.name for file in path.parent.glob("*.yaml")]
+        choices = among(path.name, list(shipped_configs()), more="nnvis list configs", hidden=near)
         raise _unreadable(path, f"no such file, and no shipped config of that name{choices}") from None
     except IsADirectoryError:
         inside = path / "config.yaml"
-        hint = f"; did you mean {inside}?" if inside.is_file() else ""
+        hint = f"; did you mean {inside}?" if os.path.isfile(inside) else ""
         raise _unreadable(path, f"is a directory, not a file{hint}") from None
     except UnicodeDecodeError as error:
         raise _unreadable(path, f"is not UTF-8 text (byte {error.start}); save it as UTF-8") from None
@@ -106,7 +106,7 @@ def _make_absolute(document: Document, folder: Path) -> None:
 def _untrusted(document: Document) -> list[Problem]:
     """A problem for each section that would run Python code."""
     return [
-        document.problem((name, "kind"), "python runs code of yours, which needs to be allowed with --trust")
+        document.problem((name, "kind"), "python runs code of your own; allow it with --trust")
         for name in ("data", "model")
         if isinstance(section := document.data.get(name), dict) and section.get("kind") == "python"
     ]

@@ -21,6 +21,15 @@ from nnvis.config.problems import among, shown
 from nnvis.config.torch_arguments import OPTIMIZER_RANGES, SCHEDULER_RANGES, Complaint, check_arguments
 from nnvis.config.torch_signatures import Signature, torch_table
 
+LOSSES = {
+    "cross_entropy": "classification",
+    "binary_cross_entropy": "classification",
+    "mean_squared_error": "regression",
+    "mean_absolute_error": "regression",
+    "huber": "regression",
+}
+"""Losses and the task that each is for."""
+
 
 class Loss(KindSection):
     """What is minimised. Written as a name, or `{kind: huber, delta: 0.5}`."""
@@ -36,7 +45,7 @@ class Loss(KindSection):
     @property
     def task(self) -> str:
         """What the data have to be for: classification or regression."""
-        return "classification" if self.kind.endswith("cross_entropy") else "regression"
+        return LOSSES[self.kind]
 
 
 class TorchSection(Section):

@@ -23,8 +23,8 @@ MAX_VALUES = 100_000
 MAX_DEPTH = 50
 
 Path = tuple[str | int, ...]
-_NULL, _BOOL, _INT, _FLOAT, _STR, _MERGE = (
-    f"tag:yaml.org,2002:{name}" for name in ("null", "bool", "int", "float", "str", "merge")
+_NULL, _BOOL, _INT, _FLOAT, _STR, _MERGE, _MAP, _SEQ = (
+    f"tag:yaml.org,2002:{name}" for name in ("null", "bool", "int", "float", "str", "merge", "map", "seq")
 )
 _PATTERNS = {  # the first that matches a plain scalar wins
     _NULL: (r"~|null|Null|NULL|", ["~", "n", "N", ""]),
@@ -35,6 +35,15 @@ _PATTERNS = {  # the first that matches a plain scalar wins
         list("-+.0123456789"),
     ),
     _MERGE: (r"<<", ["<"]),
+}
+
+
+_HINTS = {  # what PyYAML says -> what it likely is
+    "'\\t'": "indent with spaces, not tabs",
+    "expected <block end>": "is the line indented like those above?",
+    "mapping values are not allowed": "put text that holds `: ` in quotes",
+    "could not find expected ':'": "a key needs a `:` and a space behind it",
+    "expected ',' or": "a comma or a closing bracket is missing",
 }
 
 
@@ -84,7 +93,7 @@ class Dumper(yaml.SafeDumper):
 
 def _represent_list(dumper: Dumper, data: list[Any]) -> yaml.Node:
     flat = not any(isinstance(item, dict | list) for item in data)
-    return dumper.represent_sequence("tag:yaml.org,2002:seq", data, flow_style=flat)
+    return dumper.represent_sequence(_SEQ, data, flow_style=flat)
 
 
 Dumper.add_representer(list, _represent_list)
@@ -118,7 +127,7 @@ def read_yaml(text: str, file: str, *, override: bool = False) -> Document:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         reasons = [part for part in (error.context, error.problem) if part]
-        hint = "; indent with spaces, not tabs" if "'\\t'" in str(error.problem) else ""
+        hint = "".join(f"; {hint}" for sign, hint in _HINTS.items() if sign in str(error.problem))
         raise reader.failure(mark, f"not valid YAML: {', '.join(reasons)}{hint}") from None
     except yaml.reader.ReaderError as error:
         before = text[: error.position]
@@ -164,6 +173,8 @@ class _Reader:
             raise self.failure(node.start_mark, "contains itself through an alias")
         self.document.values[path] = self.place(node.start_mark)
         self.open.add(id(node))
+        if not isinstance(node, yaml.ScalarNode) and node.tag not in (_MAP, _SEQ):
+            self.complain(path, node.start_mark, _no_tag(node.tag))
         if isinstance(node, yaml.MappingNode):
             value = self.mapping(node, path)
         elif isinstance(node, yaml.SequenceNode):
@@ -216,10 +227,14 @@ class _Reader:
         try:
             return _scalar(node.tag, node.value)
         except KeyError:
-            self.complain(path, node.start_mark, f"the tag {shown(node.tag)} is not for configs; write plain values")
+            self.complain(path, node.start_mark, _no_tag(node.tag))
         except ValueError:
             self.complain(path, node.start_mark, f"{shown(node.value)} cannot be read")
         return None
+
+
+def _no_tag(tag: str) -> str:
+    return f"{tag.replace('tag:yaml.org,2002:', '!!')} is not for configs; write plain values"
 
 
 def _scalar(tag: str, text: str) -> Any:
