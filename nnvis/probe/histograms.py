@@ -32,14 +32,16 @@ def magnitude_counts(x: Tensor) -> Tensor:
     """
     values = x if x.dtype in (torch.float32, torch.float64) else x.to(widest(x))
     boundaries = _boundaries(values.dtype, values.device)
-    if looking_is_free(values):  # sorting first is five times as quick as finding a bin for each value
-        below = np.searchsorted(np.sort(values.numpy()), boundaries.numpy())  # NaN comes last, with +Inf
-        counts = torch.from_numpy(np.diff(below, prepend=0, append=len(values)))
+    if looking_is_free(values):  # sorting first is quicker than finding a bin for each value; NaN comes last, with Inf
+        below = np.zeros(len(boundaries) + 2, np.int64)
+        below[1:-1], below[-1] = np.searchsorted(np.sort(values.numpy()), boundaries.numpy()), values.numel()
+        counts = torch.from_numpy(below[1:] - below[:-1])  # (B + 3,)
     else:
-        code = torch.bucketize(values, boundaries, right=True)  # (m,) in 0..B + 2
-        counts = (code[:, None] == torch.arange(BINS + 3, device=code.device)).sum(0)  # bincount would wait
-    negative, zero, positive = counts[1 : BINS // 2 + 1], counts[BINS // 2 + 1], counts[BINS // 2 + 2 : -1]
-    return torch.cat([negative, positive, zero[None], (counts[0] + counts[-1])[None]])
+        codes = torch.bucketize(values, boundaries, right=True)  # (m,) in 0..B + 2
+        counts = (codes[:, None] == torch.arange(BINS + 3, device=codes.device)).sum(0)  # bincount would wait
+    ordered = counts.index_select(0, _order(counts.device))
+    ordered[-1] += counts[0]  # -Inf joins Inf and NaN
+    return ordered
 
 
 @functools.cache
@@ -51,6 +53,13 @@ def _boundaries(dtype: torch.dtype, device: torch.device) -> Tensor:
     zero = [info.dtype.type(0), info.smallest_subnormal]
     edges = np.concatenate([[info.min], inner[: half - 1], zero, inner[half:], [np.inf]])
     return torch.tensor(edges, dtype=dtype, device=device)
+
+
+@functools.cache
+def _order(device: torch.device) -> Tensor:
+    """(B + 2,) where negative bins, positive bins, zeros, and Inf with NaN stand among the codes."""
+    half = BINS // 2
+    return torch.tensor([*range(1, half + 1), *range(half + 2, BINS + 2), half + 1, BINS + 2], device=device)
 
 
 @functools.cache

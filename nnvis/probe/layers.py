@@ -83,6 +83,8 @@ def units_in_dim_1(module: nn.Module, before: bool) -> bool:
 
 def first_tensor(output: Any) -> Tensor | None:
     """The first floating or complex tensor, else the first tensor, of an output: in tuples, dicts, dataclasses too."""
+    if isinstance(output, Tensor):
+        return output
     found = list(_tensors(output))
     numeric = [t for t in found if t.is_floating_point() or t.is_complex()]
     return next(iter(numeric or found), None)

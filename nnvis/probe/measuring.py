@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import accumulate
 
 import numpy as np
 import torch
@@ -24,6 +24,7 @@ from nnvis.probe.statistics import Number, number
 from nnvis.probe.transfer import Transfer
 from nnvis.record.vocabulary import (
     ABSENCE_REASONS,
+    BoolArray,
     FloatArray,
     IntArray,
     LayerCounts,
@@ -34,12 +35,23 @@ from nnvis.record.vocabulary import (
 _CODES = {reason: code for code, reason in enumerate(ABSENCE_REASONS)}
 
 
-@dataclass(frozen=True)
-class Owner:
-    """A layer that owns parameters, with their positions in the model's list."""
+class Owners:
+    """The L layers that own parameters, and where their K parameters stand in the model's list (shared ones twice)."""
 
-    layer: Layer
-    positions: tuple[int, ...]
+    def __init__(self, layers: Sequence[Layer], position_of: Mapping[int, int]) -> None:
+        own = [[position_of[id(p)] for p in layer.parameters] for layer in layers]
+        self.layers = tuple(layers)
+        self.names = tuple(layer.name for layer in layers)
+        self.own = dict(zip(self.names, own, strict=True))
+        self.positions = np.array([position for one in own for position in one], np.int64)  # (K,)
+        self.starts = np.cumsum([0, *(len(one) for one in own)])[:-1]  # (L,) of each layer's part of `positions`
+        self.sizes = np.array([p.numel() for layer in layers for p in layer.parameters])  # (K,)
+        self.everywhere = np.ones(len(self.positions), bool)
+        self.no_codes = np.zeros(len(layers), np.int8)
+
+    def frozen(self) -> BoolArray:
+        """(L,) whether none of a layer's parameters requires a gradient, at present."""
+        return np.array([not any(p.requires_grad for p in layer.parameters) for layer in self.layers])
 
 
 @dataclass(frozen=True)
@@ -57,7 +69,7 @@ class Pending:
         self,
         step: int,
         rows: Mapping[str, CallReading],
-        owners: Sequence[Owner],
+        owners: Owners,
         read: ParameterReadings,
         scales: Scales,
         scalars: Mapping[str, Number],
@@ -83,11 +95,11 @@ class Pending:
 
     def measurement(self) -> Measurement:
         """Wait for the device, and put every number into its place."""
-        numbers = iter(self._numbers.floats().tolist())
-        groups = [np.array(list(islice(numbers, size))) for size in self._group_sizes]
+        numbers, ends = self._numbers.floats(), [*accumulate(self._group_sizes)]
+        groups = [numbers[end - size : end] for size, end in zip(self._group_sizes, ends, strict=True)]
         calls, *parameters, scalars, (scale, optimizer_scale) = groups
-        layers = call_quantities(self._rows, calls.reshape(len(self._rows), -1), scale)
-        if self._owners:
+        layers = call_quantities(self._rows, calls.reshape(-1, _CALL_SUMS), scale)
+        if self._owners.layers:
             layers |= parameter_quantities(self._owners, self._read, parameters, scale)
         grad_norms, clipped = parameters[0] / scale, parameters[-1] / optimizer_scale
         return Measurement(
@@ -108,15 +120,28 @@ class Pending:
 # ---------------------------------------------------------------- what is sent to the host
 
 
+_CALL_SUMS = 14
+
+
 def _call_sums(reading: CallReading) -> tuple[Number, ...]:
+    """What `call_quantities` makes its quantities of."""
     read, grad, active = reading.moments, reading.gradient, reading.active
     nan = np.nan
     return (
-        *((read.mean, read.squared_deviations, read.absmax, read.nonfinite) if read else (nan, nan, nan, nan)),
-        *((number(active.sum()), number(torch.count_nonzero(active))) if active is not None else (nan, nan)),
+        *((read.count, read.mean, read.squared_deviations, read.absmax, read.nonfinite) if read else _NOTHING[:5]),
+        *(
+            (active.numel(), number(active.sum()), number(torch.count_nonzero(active)))
+            if active is not None
+            else _NOTHING[:3]
+        ),
         nan if reading.saturated is None else reading.saturated,
-        *((grad.squares, grad.nonfinite) if grad else (nan, nan)),
+        *((grad.count, grad.squares, grad.nonfinite) if grad else _NOTHING[:3]),
+        0 if read else _CODES[reading.absence or "not measured"],
+        0 if grad else _CODES[reading.absence or "no gradient"],
     )
+
+
+_NOTHING = (1, np.nan, np.nan, np.nan, np.nan)
 
 
 def _parameter_sums(read: ParameterReadings) -> tuple[Readings, ...]:
@@ -124,13 +149,13 @@ def _parameter_sums(read: ParameterReadings) -> tuple[Readings, ...]:
 
 
 def _histogram_columns(
-    rows: Mapping[str, CallReading], owners: Sequence[Owner], read: ParameterReadings
+    rows: Mapping[str, CallReading], owners: Owners, read: ParameterReadings
 ) -> dict[str, dict[str, Tensor]]:
     """(B + 2,) counts by histogram quantity and layer; all 0 where nothing was read."""
     columns = {
         "activation": {row: r.histogram for row, r in rows.items()},
         "activation_grad": {row: r.gradient.histogram if r.gradient else None for row, r in rows.items()},
-        "grad": {owner.layer.name: read.grad_histogram(owner.positions) for owner in owners},
+        "grad": {name: read.grad_histogram(positions) for name, positions in owners.own.items()},
     }
     nothing = torch.zeros(BINS + 2, dtype=torch.int64)
     return {
@@ -144,83 +169,76 @@ def _histogram_columns(
 
 
 def call_quantities(rows: Mapping[str, CallReading], sums: FloatArray, scale: float) -> dict[str, LayerValues]:
-    """The activation quantities of R rows, from what was summed (R, 9)."""
+    """The activation quantities of R rows, from what was summed (R, 14)."""
     if not rows:
         return {}
-    names, readings = tuple(rows), list(rows.values())
-    mean, deviations, absmax, nonfinite, active, active_units, saturated, grad_squares, grad_nonfinite = sums.T
-    counts = np.array([r.moments.count if r.moments else 0 for r in readings])
-    units = np.array([r.active.numel() if r.active is not None else 0 for r in readings])
-    grad_counts = np.array([r.gradient.count if r.gradient else 0 for r in readings])
-    absent = np.array([_CODES[r.absence or ("" if r.moments else "not measured")] for r in readings], np.int8)
-    no_grad = np.array([0 if r.gradient else _CODES[r.absence or "no gradient"] for r in readings], np.int8)
-    nonlinear = np.array([r.layer.nonlinearity for r in readings])
-    bounded = np.array([r.layer.bounds is not None for r in readings])
-
-    def column(values: FloatArray, codes: IntArray, chosen: np.ndarray | slice = slice(None)) -> LayerValues:
-        layers = names if isinstance(chosen, slice) else tuple(np.array(names, object)[chosen])
-        return LayerValues(layers, values[chosen], codes[chosen])
-
+    count, mean, deviations, absmax, nonfinite, units, active, active_units, saturated, *gradient = sums.T
+    grad_count, grad_squares, grad_nonfinite, absent, no_grad = gradient
+    absent, no_grad = absent.astype(np.int8), no_grad.astype(np.int8)
+    names = tuple(rows)
+    nonlinear = [i for i, reading in enumerate(rows.values()) if reading.layer.nonlinearity]
+    bounded = [i for i in nonlinear if rows[names[i]].layer.bounds]
+    nonlinear_names, bounded_names = tuple(names[i] for i in nonlinear), tuple(names[i] for i in bounded)
     quantities = {
-        "activation_mean": column(mean, absent),
-        "activation_std": column(np.sqrt(deviations / np.maximum(counts - 1, 1)), absent),
-        "activation_absmax": column(absmax, absent),
-        "activation_nonfinite": column(nonfinite, absent),
-        "activation_grad_norm": column(np.sqrt(grad_squares) / scale, no_grad),
-        "activation_grad_rms": column(np.sqrt(grad_squares / np.maximum(grad_counts, 1)) / scale, no_grad),
-        "activation_grad_nonfinite": column(grad_nonfinite, no_grad),
+        "activation_mean": LayerValues(names, mean, absent),
+        "activation_std": LayerValues(names, np.sqrt(deviations / np.maximum(count - 1, 1)), absent),
+        "activation_absmax": LayerValues(names, absmax, absent),
+        "activation_nonfinite": LayerValues(names, nonfinite, absent),
+        "activation_grad_norm": LayerValues(names, np.sqrt(grad_squares) / scale, no_grad),
+        "activation_grad_rms": LayerValues(names, np.sqrt(grad_squares / grad_count) / scale, no_grad),
+        "activation_grad_nonfinite": LayerValues(names, grad_nonfinite, no_grad),
     }
-    if nonlinear.any():
-        quantities["zero_fraction"] = column(1 - active / np.maximum(counts, 1), absent, nonlinear)
-        quantities["dead_fraction"] = column(1 - active_units / np.maximum(units, 1), absent, nonlinear)
-    if bounded.any():
-        quantities["saturated_fraction"] = column(saturated / np.maximum(counts, 1), absent, bounded)
+    if nonlinear:
+        absent_here = absent[nonlinear]
+        quantities["zero_fraction"] = LayerValues(nonlinear_names, (1 - active / count)[nonlinear], absent_here)
+        quantities["dead_fraction"] = LayerValues(nonlinear_names, (1 - active_units / units)[nonlinear], absent_here)
+    if bounded:
+        quantities["saturated_fraction"] = LayerValues(bounded_names, (saturated / count)[bounded], absent[bounded])
     return quantities
 
 
 def parameter_quantities(
-    owners: Sequence[Owner], read: ParameterReadings, sums: Sequence[FloatArray], scale: float
+    owners: Owners, read: ParameterReadings, sums: Sequence[FloatArray], scale: float
 ) -> dict[str, LayerValues]:
     """The parameter quantities of the layers that own parameters."""
-    names = tuple(owner.layer.name for owner in owners)
-    positions = np.array([p for owner in owners for p in owner.positions])
-    starts = np.cumsum([0, *(len(owner.positions) for owner in owners[:-1])])
-    sizes = np.array([p.numel() for owner in owners for p in owner.layer.parameters])
-    frozen = np.array([not any(p.requires_grad for p in owner.layer.parameters) for owner in owners])
 
-    def gather(readings: Readings, values: FloatArray, absence: str) -> tuple[FloatArray, np.ndarray, IntArray]:
-        """(K,) values of all owned parameters with 0 for gaps, (K,) which there are, (L,) reasons of their layers."""
+    def gather(readings: Readings, values: FloatArray) -> tuple[FloatArray, BoolArray]:
+        """(K,) values of all owned parameters, 0 for gaps, and which there are."""
+        if len(readings) == read.count:
+            return values[owners.positions], owners.everywhere
         by_parameter, known = np.zeros(read.count), np.zeros(read.count, bool)
-        read_here = list(readings)
-        by_parameter[read_here], known[read_here] = values, True
-        there = known[positions]
-        missing = ~np.logical_or.reduceat(there, starts)
-        codes = np.where(missing, np.where(frozen, _CODES["frozen"], _CODES[absence]), 0).astype(np.int8)
-        return by_parameter[positions], there, codes
+        by_parameter[list(readings)], known[list(readings)] = values, True
+        return by_parameter[owners.positions], known[owners.positions]
 
-    def norm_of(values: FloatArray) -> FloatArray:
-        return np.sqrt(np.add.reduceat(values * values, starts))
+    def codes(known: BoolArray, absence: str) -> IntArray:
+        if known is owners.everywhere:
+            return owners.no_codes
+        there = np.logical_or.reduceat(known, owners.starts)
+        return np.where(there, 0, np.where(owners.frozen(), _CODES["frozen"], _CODES[absence])).astype(np.int8)
 
-    grads, with_grad, no_grad = gather(read.grad_norms, sums[0], "no gradient")
-    nonfinite, _, _ = gather(read.grad_nonfinite, sums[1], "no gradient")
-    weights, _, no_update = gather(read.weight_norms, sums[2], "not in an optimizer")
-    updates, _, _ = gather(read.update_norms, sums[3], "not in an optimizer")
-    grad_norm, weight_norm, update_norm = norm_of(grads) / scale, norm_of(weights), norm_of(updates)
-    grad_sizes = np.maximum(np.add.reduceat(sizes * with_grad, starts), 1)
+    grads, with_grad = gather(read.grad_norms, sums[0])
+    nonfinite, _ = gather(read.grad_nonfinite, sums[1])
+    weights, in_optimizer = gather(read.weight_norms, sums[2])
+    updates, _ = gather(read.update_norms, sums[3])
+    squares = np.stack([grads * grads, weights * weights, updates * updates, owners.sizes * with_grad, nonfinite])
+    totals = np.add.reduceat(squares, owners.starts, axis=1)
+    grad_norm, weight_norm, update_norm = np.sqrt(totals[:3])
+    grad_norm = grad_norm / scale
+    no_grad, no_update = codes(with_grad, "no gradient"), codes(in_optimizer, "not in an optimizer")
     with np.errstate(divide="ignore", invalid="ignore"):  # IEEE's answer where a layer's weights are all 0
         update_ratio = update_norm / weight_norm
     return {
-        "weight_norm": _layer_values(names, weight_norm, no_update),
-        "grad_norm": _layer_values(names, grad_norm, no_grad),
-        "grad_rms": _layer_values(names, grad_norm / np.sqrt(grad_sizes), no_grad),
-        "grad_nonfinite": _layer_values(names, np.add.reduceat(nonfinite, starts), no_grad),
-        "update_norm": _layer_values(names, update_norm, no_update),
-        "update_ratio": _layer_values(names, update_ratio, no_update),
+        "weight_norm": _layer_values(owners.names, weight_norm, no_update),
+        "grad_norm": _layer_values(owners.names, grad_norm, no_grad),
+        "grad_rms": _layer_values(owners.names, grad_norm / np.sqrt(np.maximum(totals[3], 1)), no_grad),
+        "grad_nonfinite": _layer_values(owners.names, totals[4], no_grad),
+        "update_norm": _layer_values(owners.names, update_norm, no_update),
+        "update_ratio": _layer_values(owners.names, update_ratio, no_update),
     }
 
 
 def _layer_values(names: tuple[str, ...], values: FloatArray, codes: IntArray) -> LayerValues:
-    return LayerValues(names, np.where(codes == 0, values, np.nan), codes)
+    return LayerValues(names, np.where(codes == 0, values, np.nan) if codes.any() else values, codes)
 
 
 def _gradient_scalars(grad_norms: FloatArray, clipped_norms: FloatArray) -> dict[str, float]:

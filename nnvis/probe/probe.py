@@ -30,11 +30,11 @@ from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
 from nnvis.probe.layers import Layer, find_layers, first_tensor, is_compiled, units_in_dim_1
-from nnvis.probe.measuring import Owner, Pending, Scales
+from nnvis.probe.measuring import Owners, Pending, Scales
 from nnvis.probe.parameters import ParameterReadings
 from nnvis.probe.readings import CallKey, CallReading, ForwardPass, pooled, read_gradient, read_output
 from nnvis.probe.statistics import Number
-from nnvis.record.vocabulary import LayerInfo, Measurement
+from nnvis.record.vocabulary import ABSENCE_REASONS, LayerInfo, Measurement
 
 Write = Callable[[Measurement], None]
 
@@ -94,7 +94,8 @@ class Probe:
         self._write = write
         self._rows: dict[str, LayerInfo] = {}  # in the order in which they first ran
         self._row_layers: dict[str, Layer] = {}
-        self._unseen: dict[str, str] = {}
+        self._owners: Owners | None = None  # until a layer is seen for the first time
+        self._last: Measurement | None = None
         self._current: _Step | None = None
         self._pending: Pending | None = None
         self._handles: list[RemovableHandle] = []
@@ -128,7 +129,8 @@ class Probe:
         """Hand over the measured step that still waits for its numbers, if there is one."""
         if self._pending is not None:
             pending, self._pending = self._pending, None
-            self._write(pending.measurement())
+            self._last = pending.measurement()
+            self._write(self._last)
 
     def pause(self) -> AbstractContextManager[None]:
         """While inside, nothing is measured: for passes that are no training (passes without gradients never are)."""
@@ -147,7 +149,17 @@ class Probe:
     @property
     def unseen(self) -> dict[str, str]:
         """Layers whose output or whose parameters' gradients the last measured step could not read, and why."""
-        return dict(self._unseen)
+        if self._last is None:
+            return {}
+        ran = {layer.name for layer in self._row_layers.values()}
+        never = "compiled" if self._compiled else "not called"
+        unseen = {layer.name: never for layer in self._layers if layer.name not in ran}
+        for quantity in ("activation_mean", "grad_norm"):
+            if quantity in self._last.layers:
+                column = self._last.layers[quantity]
+                codes = zip(column.layers, column.reason_codes, strict=True)
+                unseen |= {name: ABSENCE_REASONS[code] for name, code in codes if code and name not in unseen}
+        return unseen
 
     # ------------------------------------------------------------ a step
 
@@ -204,9 +216,7 @@ class Probe:
         """All that was read of a step, as quantities."""
         rows = self._rows_of(pooled(step.passes))
         scales = Scales(_scale_of(self._scaler), 1.0 if step.optimizer_scale is None else step.optimizer_scale)
-        pending = Pending(self.step, rows, self._owners_in_order(), step.parameters, scales, step.scalars)
-        self._note_unseen(rows, step.parameters)
-        return pending
+        return Pending(self.step, rows, self._owners_in_order(), step.parameters, scales, step.scalars)
 
     def _rows_of(self, readings: dict[CallKey, CallReading]) -> dict[str, CallReading]:
         """By row name, in the order of the rows."""
@@ -216,28 +226,20 @@ class Probe:
             if name not in self._rows:
                 self._rows[name] = _layer_info(name, reading)
                 self._row_layers[name] = reading.layer
+                self._owners = None
         return {name: named.get(name) or CallReading(layer, "not called") for name, layer in self._row_layers.items()}
 
-    def _owners_in_order(self) -> list[Owner]:
+    def _owners_in_order(self) -> Owners:
         """The layers that own parameters, in the order in which they first ran; those that never ran come last."""
-        order = {name.split("#")[0]: place for place, name in reversed(list(enumerate(self._rows)))}
-        owners = [layer for layer in self._layers if layer.parameters]
-        owners.sort(key=lambda layer: order.get(layer.name, len(order)))
-        return [Owner(layer, tuple(self._positions[id(p)] for p in layer.parameters)) for layer in owners]
-
-    def _note_unseen(self, rows: Mapping[str, CallReading], read: ParameterReadings) -> None:
-        never = "compiled" if self._compiled else "not called"
-        ran = {reading.layer.name for reading in rows.values()}
-        self._unseen = {layer.name: never for layer in self._layers if layer.name not in ran}
-        self._unseen |= {name: reading.absence for name, reading in rows.items() if reading.absence}
-        for layer in self._layers:
-            if layer.parameters and not any(self._positions[id(p)] in read.grad_norms for p in layer.parameters):
-                frozen = not any(p.requires_grad for p in layer.parameters)
-                self._unseen.setdefault(layer.name, "frozen" if frozen else "no gradient")
+        if self._owners is None:
+            order = {name.split("#")[0]: place for place, name in reversed(list(enumerate(self._rows)))}
+            owners = [layer for layer in self._layers if layer.parameters]
+            owners.sort(key=lambda layer: order.get(layer.name, len(order)))
+            self._owners = Owners(owners, self._positions)
+        return self._owners
 
     # ------------------------------------------------------------ hooks of a measured step
 
-    @_spares_the_training
     def _before_forward(self, module: nn.Module, inputs: Any) -> None:
         if module is self._model and self._current is not None and not self._paused and torch.is_grad_enabled():
             self._current.begin_pass()

@@ -155,8 +155,9 @@ def widest(x: Tensor) -> torch.dtype:
 
 def _flat(x: Tensor) -> Tensor:
     """(n,) real values, float32 or wider."""
-    if x.is_complex():
-        x = torch.view_as_real(x)
-    if x.dtype not in (torch.float32, torch.float64):
-        x = x.float()
+    if x.dtype != torch.float32:
+        if x.is_complex():
+            x = torch.view_as_real(x)
+        if x.dtype != torch.float64:
+            x = x.float()
     return x.reshape(-1)
