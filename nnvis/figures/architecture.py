@@ -6,6 +6,7 @@ network(run)
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -16,6 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from nnvis.figures.facts import repeats
+from nnvis.figures.labels import arrange
 from nnvis.figures.reading import NoData, coverage
 from nnvis.figures.style import INK, WIDTH, drawn, explain, sheet
 from nnvis.figures.words import count, percent, plural, shorten
@@ -59,12 +61,15 @@ def network(run: Run) -> Figure:
         ax.set(xlim=(0, WIDTH / columns - 0.15), ylim=(length - 0.5, -0.5))
         ax.axis("off")
         _column(ax, lines[k * length : (k + 1) * length], largest, limit=26 if columns == 1 else 14)
-    return fig
+    return arrange(fig)
 
 
 def fold(layers: Sequence[LayerInfo], most: int = MOST) -> list[Line]:
     """What to draw: repeated patterns once, and no more than `most` lines."""
-    signatures = [(layer.kind, layer.output_shape, layer.parameters, layer.trainable) for layer in layers]
+    signatures = [
+        (re.sub(r"\d+", "", layer.name), layer.kind, layer.output_shape, layer.parameters, layer.trainable)
+        for layer in layers
+    ]
     lines = [
         Line(layers[i], group=group, times=times)
         for group, (start, period, times) in enumerate(repeats(signatures))

@@ -7,7 +7,9 @@ verdict(curves)                  # the sentence with the numbers
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -23,7 +25,7 @@ from nnvis.figures.facts import (
 from nnvis.figures.reading import Clock, NoData, chance_loss, series
 from nnvis.figures.words import number, percent
 from nnvis.record.run import Run
-from nnvis.record.vocabulary import FloatArray, Series
+from nnvis.record.vocabulary import FloatArray, IntArray, Series
 
 
 @dataclass(frozen=True)
@@ -37,17 +39,19 @@ class Curves:
     accuracy: Series
     accuracy_val: Series
     chance: float | None  # loss of guessing, nats
+    broken: tuple[int, str] | None  # step at which the loss was first NaN or Inf, and which of them
 
     @classmethod
     def of(cls, run: Run) -> Curves:
         """Raises NoData for a run without any loss."""
-        batches, train, val = (series(run, f"loss/{name}") for name in ("train", "epoch", "val"))
+        losses = batches, train, val = tuple(series(run, f"loss/{name}") for name in ("train", "epoch", "val"))
         if len(train.steps) < 2:
-            train = Series(batches.steps, running_median(batches.values, max(3, len(batches.values) // 20)))
+            train = Series(batches.steps, running_median(batches.values, len(batches.values) // 20))
         if not len(train.steps):
             raise NoData(f"{run.name}: no loss in the record")
         accuracy, accuracy_val = series(run, "accuracy/epoch"), series(run, "accuracy/val")
-        return cls(Clock.of(run), batches, train, val, accuracy, accuracy_val, chance_loss(run))
+        broken = _broken(losses, run.summary)
+        return cls(Clock.of(run), batches, train, val, accuracy, accuracy_val, chance_loss(run), broken)
 
     @property
     def train_at_val(self) -> FloatArray:
@@ -65,17 +69,14 @@ class Curves:
         return overfitting_onset(self.train_at_val, self.val.values)
 
     @property
-    def broken(self) -> tuple[int, float] | None:
-        """Step and value of the first NaN or Inf in any of the losses."""
-        hits = [(s.steps[i], s.values[i]) for s in self.all[:3] if (i := first_nonfinite(s.values)) is not None]
-        return min(hits, key=lambda hit: hit[0], default=None)
-
-    @property
     def stuck(self) -> bool:
         """Whether the training loss never left its start, or what guessing gets."""
-        observed = [s.values for s in (self.batches, self.train) if len(s.values)]
-        first = observed[0][:1]
-        return never_learned(np.concatenate([first, self.train.values]), self.chance)
+        return never_learned(np.append(self.start, self.train.values), self.chance)
+
+    @property
+    def start(self) -> float:
+        """The first loss: of the first batch, before any update, where that was measured."""
+        return float((self.batches if len(self.batches.values) else self.train).values[0])
 
     @property
     def has_accuracy(self) -> bool:
@@ -87,10 +88,23 @@ class Curves:
         """All series, the losses first."""
         return (self.batches, self.train, self.val, self.accuracy, self.accuracy_val)
 
+    @property
+    def last_step(self) -> IntArray:
+        """(1,) the newest step of all."""
+        ends = [int(s.steps[-1]) for s in self.all if len(s.steps)] + [self.broken[0] if self.broken else 0]
+        return np.array([max(ends)])
+
     def losses(self) -> FloatArray:
         """All finite losses."""
         values = np.concatenate([s.values for s in self.all[:3]])
         return values[np.isfinite(values)]
+
+
+def _broken(losses: Iterable[Series], summary: Mapping[str, Any]) -> tuple[int, str] | None:
+    hits = [(int(s.steps[i]), number(s.values[i])) for s in losses if (i := first_nonfinite(s.values)) is not None]
+    if not hits and summary.get("status") == "diverged" and "steps" in summary:
+        hits = [(int(summary["steps"]), "NaN or Inf")]  # the run stopped before that loss was written
+    return min(hits, default=None)
 
 
 def last_finite(s: Series) -> float:
@@ -103,29 +117,30 @@ def verdict(curves: Curves) -> str:
     """The message of the curves, with its numbers."""
     val, clock = curves.val.values, curves.clock
     end = clock.say(float(clock.at(curves.train.steps)[-1]))
-    start, final = float(curves.train.values[0]), last_finite(curves.train)
+    start, final = curves.start, last_finite(curves.train)
+    grown = f"grew from {number(start)} to {number(final)}" if final > 3 * start > 0 else ""
     if curves.broken:
-        step, value = curves.broken
-        return f"Diverged: the loss turned {number(value)} at step {step:,}"
+        step, what = curves.broken
+        return f"Diverged: the loss {f'{grown}, then ' if grown else ''}turned {what} at step {step:,}"
+    if grown:
+        return f"Diverged: the loss {grown} by {end}"
     if curves.stuck:
         guess = f" (guessing gets {number(curves.chance)})" if curves.chance is not None else ""
         return f"It did not learn: the loss never left {number(final)}{guess}"
-    if final > 3 * start > 0:
-        return f"Diverging: the training loss grew from {number(start)} to {number(final)} by {end}"
     if curves.best is None:
         return f"Training loss goes from {number(start)} to {number(final)} by {end} (no validation)"
     when, lowest = clock.say(float(clock.at(curves.val.steps)[curves.best])), number(val[curves.best])
     quality = _quality(curves)
     if len(val) < 3:
-        return f"Validation loss {lowest} at {end}{quality}"
+        return f"Validation loss {lowest} by {end}{quality}"
     if curves.onset is not None:
         return f"Overfitting: validation loss is best at {when} ({lowest}), then rises to {number(late(val))}{quality}"
     if still_improving(val):
         return f"Still improving at {end}: validation loss {lowest}{quality}"
-    return f"Validation loss levels off: {lowest} at best, at {when} of {end.split()[-1]}{quality}"
+    return f"Validation loss levels off ({lowest} at {when} of {end.split()[-1]}){quality}"
 
 
 def _quality(curves: Curves) -> str:
     """The best accuracy, where there is one."""
     at = best(curves.accuracy_val.values, largest=True)
-    return "" if at is None else f"; accuracy {percent(curves.accuracy_val.values[at])} at best"
+    return "" if at is None else f"; best accuracy {percent(curves.accuracy_val.values[at])}"

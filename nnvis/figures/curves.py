@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from nnvis.figures.course import Curves, last_finite, verdict
-from nnvis.figures.facts import wants_log
+from nnvis.figures.facts import best, wants_log
 from nnvis.figures.labels import EndLabel, arrange
 from nnvis.figures.reading import Clock, about, chance_accuracy, names
 from nnvis.figures.scales import log_axis, log_limits
@@ -46,8 +46,7 @@ def learning_curves(run: Run) -> Figure:
     _fit([curves], panels)
     for ax in panels:
         _mark_events(ax, curves, named=ax is panels[0])
-    arrange(fig, ends)
-    return fig
+    return arrange(fig, ends)
 
 
 @drawn
@@ -69,8 +68,7 @@ def learning_curves_compared(*runs: Run) -> Figure:
             ax.plot(clock.at(val.steps), val.values, color=colour, marker=marker, markersize=3, label=name)
             ends[ax].append(EndLabel(last_finite(shown), f"{name}\n{words(last_finite(shown))}", colour))
     _fit(every, panels)
-    arrange(fig, ends)
-    return fig
+    return arrange(fig, ends)
 
 
 def _panels(both: bool, clock: Clock) -> tuple[Figure, list[Axes]]:
@@ -98,7 +96,7 @@ def _fit(every: Sequence[Curves], panels: Sequence[Axes]) -> None:
         panels[1].set_ylim(*_limits(shares[np.isfinite(shares)], least=0.2))
         panels[1].yaxis.set_major_locator(MaxNLocator(nbins=4))
         panels[1].yaxis.set_major_formatter(FuncFormatter(lambda value, _: percent(value)))
-    last = max(curves.clock.at(s.steps[-1:]).item() for curves in every for s in curves.all if len(s.steps))
+    last = max(curves.clock.at(curves.last_step).item() for curves in every)
     panels[0].set_xlim(-0.01 * last, 1.01 * last)
 
 
@@ -144,8 +142,8 @@ def _guessing(ax: Axes, curves: Curves, chance: float | None, words: Callable[[f
 def _mark_events(ax: Axes, curves: Curves, named: bool) -> None:
     """The best epoch, the onset of overfitting, or the first NaN: a line through the panels, named at the top."""
     if curves.broken:
-        step, value = curves.broken
-        time, words, colour = curves.clock.at(np.array([step])).item(), f"{number(value)} at step {step:,}", SICK
+        step, what = curves.broken
+        time, words, colour = curves.clock.at(np.array([step])).item(), f"{what} at step {step:,}", SICK
     elif curves.best is not None and not curves.stuck and len(curves.val.steps) > 1:
         time = float(curves.clock.at(curves.val.steps)[curves.best])
         words, colour = f"best: {curves.clock.say(time)}", VALIDATION
@@ -169,21 +167,23 @@ def _colours(every: Sequence[Curves]) -> list[str]:
 
 
 def _comparison(runs: Sequence[Run], every: Sequence[Curves]) -> str:
-    """Who got how far, the best first."""
+    """Who got how far, the best first: by accuracy, else by validation loss, else by training loss."""
     if all(len(curves.accuracy_val.steps) for curves in every):
-        scores, words, what = [np.nanmax(c.accuracy_val.values) for c in every], percent, "validation accuracy"
+        what, words, largest, curve = "validation accuracy", percent, True, [c.accuracy_val for c in every]
     elif all(len(curves.val.steps) for curves in every):
-        scores, words, what = [-np.nanmin(c.val.values) for c in every], lambda s: number(-s), "validation loss"
+        what, words, largest, curve = "validation loss", number, False, [c.val for c in every]
     else:
-        scores, words, what = [-np.nanmin(c.train.values) for c in every], lambda s: number(-s), "training loss"
-    ranked = sorted(zip(scores, names(*runs), strict=True), key=lambda pair: -np.nan_to_num(pair[0], nan=-np.inf))
+        what, words, largest, curve = "training loss", number, False, [c.train for c in every]
+    scores = [s.values[i] if (i := best(s.values, largest=largest)) is not None else np.nan for s in curve]
+    ranked = sorted(zip(scores, names(*runs), strict=True), key=lambda pair: -pair[0] if largest else pair[0])
     (top, winner), *others = ranked
-    rest = ", ".join(f"{name} {words(float(score))}" for score, name in others)
-    return f"{winner} reaches {words(float(top))} {what}, {rest}"
+    return ", ".join([f"{winner} reaches {words(top)} {what}", *(f"{name} {words(score)}" for score, name in others)])
 
 
 def _caption(run: Run, curves: Curves) -> str:
-    per = "mean over each epoch's batches" if curves.clock.unit == "epoch" else "running median over batches"
+    window = len(curves.batches.steps) // 20
+    batches = f"running median over {window} batches" if window > 1 else "single batches"
+    per = "mean over each epoch's batches" if curves.clock.unit == "epoch" else batches
     thin = "; thin: single batches" if len(curves.batches.steps) else ""
     shaded = "Shaded between the curves: the generalization gap. " if len(curves.val.steps) else ""
     red = (

@@ -117,8 +117,7 @@ def activation_distribution(run: Run) -> Figure:
     bar.outline.set_visible(False)  # pyright: ignore[reportCallIssue]
     bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda share, _: percent(share)))
     bar.set_label("share of values per decade")
-    arrange(fig)
-    return fig
+    return arrange(fig)
 
 
 def chosen_layers(run: Run, histograms: HistogramSeries, most: int = PANELS) -> list[int]:

@@ -89,6 +89,20 @@ def factor_per_layer(values: ArrayLike) -> float:
     return float(10.0**-slope)
 
 
+def growth(table: ArrayLike) -> float:
+    """By what the median over the layers of a (T, L) table grew from the first to the last row; 1 where unknown.
+
+    Only finite positive values count, and only rows that have some.
+    """
+    table = np.asarray(table, dtype=float)
+    usable = np.isfinite(table) & (table > 0)
+    rows = np.flatnonzero(usable.any(axis=1))
+    if not len(rows):
+        return 1.0
+    first, last = (float(np.median(table[row][usable[row]])) for row in (rows[0], rows[-1]))
+    return last / first
+
+
 def running_median(values: ArrayLike, window: int) -> FloatArray:
     """(T,) median over `window` neighbours, fewer at the ends; NaN only where all of them are non-finite."""
     values = np.asarray(values, dtype=float)

@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from nnvis.figures.facts import factor_per_layer, first_to_last
+from nnvis.figures.facts import factor_per_layer, first_to_last, growth
 from nnvis.figures.labels import EndLabel, arrange
 from nnvis.figures.reading import about, layer_table, names
 from nnvis.figures.scales import Strips, value_kinds
@@ -51,8 +51,7 @@ def gradient_flow(*runs: Run) -> Figure:
             ax.set_ylabel("gradient norm")
         if len(runs) > 1:
             ax.set_title(f"{name}\n{_ratio_words(table)}", color=_colour(table))
-    arrange(fig, ends, names={ax: table.layers for ax, table in zip(panels, tables, strict=False)})
-    return fig
+    return arrange(fig, ends, names={ax: table.layers for ax, table in zip(panels, tables, strict=False)})
 
 
 def _shown(table: LayerSeries) -> list[int]:
@@ -101,8 +100,10 @@ def _ratio(table: LayerSeries, row: int) -> float:
 
 
 def _worst(table: LayerSeries) -> int:
-    """The shown row whose ratio is furthest from 1; the earliest of equals."""
-    return max(_shown(table), key=lambda row: abs(np.nan_to_num(np.log10(max(_ratio(table, row), 1e-300)))))
+    """The first of the shown rows whose ratio is the furthest from 1, give or take a decade."""
+    with np.errstate(divide="ignore"):
+        decades = np.abs(np.nan_to_num(np.log10([_ratio(table, row) for row in _shown(table)])))
+    return _shown(table)[int(np.argmax(decades >= decades.max() - 1))]
 
 
 def _nonfinite(table: LayerSeries) -> tuple[int, int] | None:
@@ -115,7 +116,8 @@ def _nonfinite(table: LayerSeries) -> tuple[int, int] | None:
 def is_sick(table: LayerSeries) -> bool:
     """Whether a `grad_norm` table shows vanishing, exploding or non-finite gradients."""
     ratio = _ratio(table, _worst(table))
-    return _nonfinite(table) is not None or not (math.isnan(ratio) or VANISHED < ratio < EXPLODED)
+    uneven = not (math.isnan(ratio) or VANISHED < ratio < EXPLODED)
+    return uneven or growth(table.values) > EXPLODED or _nonfinite(table) is not None
 
 
 def _colour(table: LayerSeries) -> str:
@@ -140,6 +142,10 @@ def _title(runs: tuple[Run, ...], tables: list[LayerSeries]) -> str:
     zeros = int((table.values[row] == 0).sum())
     if zeros:
         return f"No gradient at all (exactly 0) reaches {zeros} of {plural(len(table.layers), 'layer')} {when}"
+    if VANISHED < ratio < EXPLODED < growth(table.values):
+        return (
+            f"Exploding gradients: {number(growth(table.values), 1)} times the first norm by step {table.steps[-1]:,}"
+        )
     if math.isnan(ratio):
         return f"The gradient's norm is {number(table.values[0][0])} {when}"
     if ratio < VANISHED:

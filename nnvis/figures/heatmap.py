@@ -16,8 +16,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
+from nnvis.figures.facts import growth
 from nnvis.figures.labels import arrange
-from nnvis.figures.reading import about, layer_table, step_label
+from nnvis.figures.reading import about, layer_table, nonlinearities, step_label
 from nnvis.figures.scales import (
     ABSENT,
     COLOURS,
@@ -46,7 +47,9 @@ class Quantity:
 
     noun: str
     conclude: str
-    fraction: bool = False
+    fraction: bool = False  # in [0, 1]; 0 is a value like any other
+    alarm: float = 0.5  # share that the title counts
+    nonlinear: bool = False  # compare like with like: nonlinearities only, where there are several
 
 
 QUANTITIES = {
@@ -57,9 +60,10 @@ QUANTITIES = {
     "activation_std": Quantity(
         "activation std",
         "Even colour down the layers is healthy; a fade to dark means that the signal dies on its way forward.",
+        nonlinear=True,
     ),
     "dead_fraction": Quantity(
-        "dead units", "Bright layers have units that are 0 for every input: they cannot learn any more.", True
+        "dead units", "Bright layers have units that are 0 for every input: they cannot learn any more.", fraction=True
     ),
     "saturated_fraction": Quantity(
         "saturated outputs",
@@ -67,7 +71,10 @@ QUANTITIES = {
         True,
     ),
     "zero_fraction": Quantity(
-        "outputs that are 0", "Half is usual after ReLU; bright layers let little of the signal by.", True
+        "outputs that are 0",
+        "Half is usual after ReLU; bright layers let little of the signal by.",
+        fraction=True,
+        alarm=0.9,
     ),
 }
 
@@ -80,6 +87,8 @@ def layer_heatmap(run: Run, quantity: str) -> Figure:
     magnitudes), NaN, Inf and values that were not measured have colours of their own. Raises NoData.
     """
     table, known = layer_table(run, quantity), QUANTITIES[quantity]
+    if known.nonlinear:
+        table = nonlinearities(run, table)
     steps, values, kinds = thinned(table, zero_is_ordinary=known.fraction)
     fig = sheet(height=0.9 + min(max(0.19 * len(table.layers), 1.3), 5.2))
     explain(fig, _title(table, known), _caption(run, table, known))
@@ -88,8 +97,7 @@ def layer_heatmap(run: Run, quantity: str) -> Figure:
     ax.set_xlabel(step_label(run))
     ax.set_ylabel("layer, input at the top")
     ax.grid(False)
-    arrange(fig, names={ax: table.layers}, axis="y")
-    return fig
+    return arrange(fig, names={ax: table.layers}, axis="y")
 
 
 def thinned(table: LayerSeries, zero_is_ordinary: bool) -> tuple[IntArray, FloatArray, IntArray]:
@@ -196,10 +204,16 @@ def _title(table: LayerSeries, known: Quantity) -> str:
             [v[p][-1] if p.any() else np.nan for v, p in zip(table.values.T, table.present.T, strict=True)]
         )
         worst = int(np.nanargmax(final))
-        half = int((final > 0.5).sum())
-        if half > 1:
-            return f"{noun}: more than half at the end in {half} of {layers} ({labels[worst]}: {percent(final[worst])})"
-        return f"{noun}: at most {percent(final[worst])} at the end ({labels[worst]}, of {layers})"
+        alarming = int((final > known.alarm).sum())
+        if final[worst] == 0:
+            return f"{noun}: none at the end in any of {layers}"
+        if alarming > 1:
+            most = f"{labels[worst]}: {percent(final[worst])}"
+            return f"{noun}: over {percent(known.alarm)} at the end in {alarming} of {layers} ({most})"
+        return f"{noun}: {percent(final[worst])} at most at the end ({labels[worst]}, of {layers})"
+    grown = growth(table.values)
+    if grown > 1e3:
+        return f"{noun} grows {number(grown, 1)}-fold from step {table.steps[0]:,} to step {table.steps[-1]:,}"
     usual = _medians(table.values, table.present)
     low, high = int(np.nanargmin(usual)), int(np.nanargmax(usual))
     ends = f"{number(usual[low], 2)} in {labels[low]}, {number(usual[high], 2)} in {labels[high]}"

@@ -41,15 +41,17 @@ def arrange(
     ends: Mapping[Axes, Sequence[EndLabel]] | None = None,
     names: Mapping[Axes, Sequence[str]] | None = None,
     axis: Literal["x", "y"] = "x",
-) -> None:
-    """Labels the lines of axes at their right ends, and the positions 0 … L-1 of their x or y axis by layer."""
+) -> Figure:
+    """Lays the figure out: `ends` right of the axes, `names` of layers at 0 … L-1 of their x or y axis."""
     texts = {ax: [_end_text(ax, label) for label in labels] for ax, labels in (ends or {}).items()}
     lay_out(fig)
     for ax, layers in (names or {}).items():
         _name_layers(ax, shorten(layers), axis)
-    lay_out(fig)
+    if names:
+        lay_out(fig)
     for ax, labels in texts.items():
         _spread_ends(ax, [text for text in labels if text], [label for label in (ends or {})[ax] if _drawable(label)])
+    return fig
 
 
 def _drawable(label: EndLabel) -> bool:
@@ -69,12 +71,13 @@ def _spread_ends(ax: Axes, texts: Sequence[Text], labels: Sequence[EndLabel]) ->
     tallest = max(text.get_window_extent().height for text in texts) / ax.get_window_extent().height
     to_axes = ax.get_yaxis_transform() + ax.transAxes.inverted()
     levels = [to_axes.transform((1, label.y))[1] for label in labels]
-    for text, label, level, y in zip(texts, labels, levels, spread_out(levels, gap=tallest * 1.05), strict=True):
+    for text, label, level, y in zip(
+        texts, labels, levels, spread_out(levels, tallest * 1.05, tallest / 2, 1 - tallest / 2), strict=True
+    ):
         text.set_y(y)
-        line = Line2D(
-            [1.005, _OUT - 0.006], [level, y], transform=ax.transAxes, clip_on=False, color=label.colour, linewidth=0.8
-        )
-        ax.add_artist(line)
+        ends = [1.005, _OUT - 0.006], [level, y]
+        look = {"color": label.colour, "linewidth": 0.8, "clip_on": False, "label": "_leader"}
+        ax.add_artist(Line2D(*ends, transform=ax.transAxes, **look))
 
 
 def _name_layers(ax: Axes, labels: Sequence[str], axis: Literal["x", "y"]) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 from nnvis.errors import InputError
 from nnvis.figures.words import listing, number, plural, shorten
 from nnvis.record.run import Run
-from nnvis.record.vocabulary import FloatArray, IntArray, LayerSeries, Series
+from nnvis.record.vocabulary import BoolArray, FloatArray, IntArray, LayerSeries, Series
 
 
 class NoData(InputError):  # noqa: N818 (not an error of the figure: the record holds nothing to draw)
@@ -28,14 +28,32 @@ def layer_table(run: Run, quantity: str) -> LayerSeries:
     table = run.layers.get(quantity)
     if table is None or not table.present.any():
         raise NoData(f"{run.name}: no {quantity} in the record; was it trained with capture.every: null?")
-    moot = np.isin(table.reasons, ["not applicable", "not recorded"]).all(axis=0)
-    return LayerSeries(
-        table.steps,
-        tuple(np.array(table.layers)[~moot]),
-        table.values[:, ~moot],
-        table.present[:, ~moot],
-        table.reason_codes[:, ~moot],
-    )
+    moot = np.isin(table.reasons, ["not applicable", "not recorded"])
+    return _columns(table, _in_order(run, table, np.logical_not(np.all(moot, axis=0))))
+
+
+def _in_order(run: Run, table: LayerSeries, kept: BoolArray) -> list[int]:
+    """Columns to keep, as the layers ran; one that was never called (attention's out_proj) stands by its parent."""
+    called = {layer.name for layer in run.network}
+    wanted = [int(i) for i in np.flatnonzero(kept)]
+    order = [i for i in wanted if table.layers[i] in called]
+    for i in wanted:
+        if table.layers[i] not in called:
+            near = [k for k, j in enumerate(order) if table.layers[i].startswith(table.layers[j] + ".")]
+            order.insert(near[-1] + 1 if near else len(order), i)
+    return order
+
+
+def nonlinearities(run: Run, table: LayerSeries) -> LayerSeries:
+    """The table's nonlinearities, if it has two of them or more; else the table."""
+    groups = {layer.name: layer.group for layer in run.network}
+    kept = [i for i, layer in enumerate(table.layers) if groups.get(layer) == "nonlinearity"]
+    return _columns(table, kept) if len(kept) > 1 and table.present[:, kept].any() else table
+
+
+def _columns(table: LayerSeries, kept: list[int]) -> LayerSeries:
+    layers = tuple(table.layers[i] for i in kept)
+    return LayerSeries(table.steps, layers, table.values[:, kept], table.present[:, kept], table.reason_codes[:, kept])
 
 
 def series(run: Run, tag: str) -> Series:

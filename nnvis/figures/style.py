@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import ParamSpec
 
 import matplotlib.style
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LinearSegmentedColormap, ListedColormap, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.text import Text
@@ -43,8 +44,7 @@ def drawn(figure: Callable[P, Figure]) -> Callable[P, Figure]:
     def styled(*args: P.args, **kwargs: P.kwargs) -> Figure:
         with matplotlib.style.context(STYLE, after_reset=True):
             fig = figure(*args, **kwargs)
-            lay_out(fig)  # also makes the ticks, which take their style when made
-        fig.set_layout_engine("none")  # as laid out, so it is saved
+        fig.set_layout_engine("none")  # as `labels.arrange` laid it out, so it is saved
         return fig
 
     return styled
@@ -52,17 +52,19 @@ def drawn(figure: Callable[P, Figure]) -> Callable[P, Figure]:
 
 def sheet(height: float, width: float = WIDTH) -> Figure:
     """An empty figure; `height` in inches is that of the axes, title and caption come on top."""
-    return Figure(figsize=(width, height), layout="constrained")
+    fig = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(fig)  # keeps one renderer, by which texts are measured
+    return fig
 
 
 def lay_out(fig: Figure) -> None:
-    """Runs the constrained layout, so that sizes can be measured."""
+    """Runs the constrained layout, so that sizes can be measured. (Ticks are made here, and take their style.)"""
     engine = fig.get_layout_engine()
     assert engine is not None
     engine.execute(fig)
 
 
-def explain(fig: Figure, title: str, caption: str) -> Figure:
+def explain(fig: Figure, title: str, caption: str) -> None:
     """Puts the message above and the explanation below, wrapped to the figure's width, and makes room for both."""
     left = 0.09 / fig.get_figwidth()
     above = fig.suptitle(title, x=left, ha="left")
@@ -71,7 +73,6 @@ def explain(fig: Figure, title: str, caption: str) -> Figure:
         _wrap(text, fig.bbox.width * (1 - 2 * left))
     extra = sum(text.get_window_extent().height for text in (above, below)) / fig.dpi
     fig.set_figheight(fig.get_figheight() + extra)
-    return fig
 
 
 def _wrap(text: Text, width: float) -> None:

@@ -19,13 +19,13 @@ from nnvis.figures.labels import EndLabel, arrange
 from nnvis.figures.reading import about, layer_table, step_label
 from nnvis.figures.scales import ORDINARY, Strips, value_kinds
 from nnvis.figures.style import INK, by_depth, depth_map, drawn, explain, sheet
-from nnvis.figures.words import number, percent, plural, shorten
+from nnvis.figures.words import number, plural, shorten
 from nnvis.record.run import Run
 from nnvis.record.vocabulary import FloatArray, LayerSeries
 
 GUIDE = 1e-3  # Karpathy, "A Recipe for Training Neural Networks" and CS231n: updates of about 1e-3 of the weights
 SLOW, FAST = 1e-5, 1e-1  # two decades to either side
-LABELLED = 6  # layers that are named at their lines; more get a colour bar
+LABELLED = 8  # layers that are named at their lines; more get a colour bar
 
 
 @drawn
@@ -55,8 +55,7 @@ def update_ratio(run: Run) -> Figure:
     _time_axis(ax, table, step_label(run))
     if layers > LABELLED:
         _depth_bar(fig, ax, table)
-    arrange(fig, {ax: labels})
-    return fig
+    return arrange(fig, {ax: labels})
 
 
 def _end(name: str, table: LayerSeries, curve: FloatArray, colour: Any) -> list[EndLabel]:
@@ -110,12 +109,16 @@ def _title(table: LayerSeries) -> str:
     if pace[slow] == 0:
         return f"{(pace == 0).sum()} of {many} do not move at all at half of the measured steps or more"
     if hardly:
-        return f"{hardly} of {many} hardly move: a step changes {names[slow]} by {number(pace[slow], 2)} of its weights"
+        return f"{hardly} of {many} hardly move: a step changes {names[slow]} by {_of_weights(pace[slow])}"
     if pace[fast] > FAST:
-        return f"Too fast: a step changes {names[fast]} by {percent(pace[fast])} of its weights"
+        return f"Too fast: a step changes {names[fast]} by {_of_weights(pace[fast])}"
     if slow == fast:
-        return f"A step changes {names[slow]} by {percent(pace[slow])} of its weights"
-    return f"Every layer moves: a step changes it by {percent(pace[slow])} to {percent(pace[fast])} of its weights"
+        return f"A step changes {names[slow]} by {_of_weights(pace[slow])}"
+    return f"Every layer moves: a step changes it by {number(pace[slow], 1)} to {number(pace[fast], 1)} of its weights"
+
+
+def _of_weights(ratio: float) -> str:
+    return f"{number(ratio, 2)} of its weights" if ratio < 1 else f"{number(ratio, 2)} times its weights"
 
 
 def _caption(run: Run, table: LayerSeries) -> str:

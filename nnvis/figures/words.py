@@ -9,6 +9,7 @@ shorten(["encoder.layers.0.self_attn.out_proj", ...], limit=20)
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from itertools import takewhile
@@ -81,7 +82,7 @@ def shorten(names: Sequence[str], limit: int = 24) -> list[str]:
 
 def _join(words: Sequence[str], initials: int) -> str:
     head, rest = words[:-1], words[-1:]
-    short = [word if word.isdigit() or i >= initials else word[:1] for i, word in enumerate(head)]
+    short = [re.sub(r"(?<=[^\W\d])[^\W\d]+", "", word) if i < initials else word for i, word in enumerate(head)]
     return ".".join([*short, *rest])
 
 
