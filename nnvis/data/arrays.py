@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import sys
-import traceback
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from nnvis.config.targets import import_target, run_theirs
 from nnvis.data.problems import existing_file, not_among
 from nnvis.data.source import Source, all_finite, number_classes
 from nnvis.errors import InputError
@@ -41,8 +38,8 @@ def load_npz(section: schema.Npz, rng: np.random.Generator) -> Source:
 def load_python(section: schema.PythonData, rng: np.random.Generator) -> Source:
     """What the callable `module:name` returns: (inputs, targets), as arrays, tensors or nested lists."""
     where = f"data.target: {section.target}"
-    function = _imported(section.target, where)
-    result = _ran(lambda: function(**section.arguments), where)
+    function = import_target(section.target, where)
+    result = run_theirs(lambda: function(**section.arguments), where)
     if not isinstance(result, (tuple, list)) or len(result) != 2:
         raise InputError(f"{where}: returned {type(result).__name__}, expected a pair (inputs, targets)")
     inputs, targets = _array(result[0], f"{where}: inputs"), _array(result[1], f"{where}: targets")
@@ -101,37 +98,6 @@ def _member(file: Path, arrays: Any, name: str, key: str) -> NDArray[Any]:
         return arrays[name]
     except Exception as error:  # as above: members are only read now
         raise InputError(f"{file}: array {name!r} cannot be read: {_line(error)}") from error
-
-
-def _imported(target: str, where: str) -> Callable[..., Any]:
-    module_name, _, name = target.partition(":")
-    if not module_name or not name:
-        raise InputError(f"{where}: expected package.module:name")
-    folder = str(Path.cwd())
-    if folder not in sys.path:
-        sys.path.insert(0, folder)  # as `python -m` does; the installed command does not
-    importlib.invalidate_caches()
-    try:
-        module = _ran(lambda: importlib.import_module(module_name), where)
-    except InputError as error:
-        missing = error.__cause__.name if isinstance(error.__cause__, ModuleNotFoundError) else None
-        if missing and f"{module_name}.".startswith(f"{missing}."):
-            raise InputError(f"{where}: no module {missing!r} in {folder} or where packages are installed") from error
-        raise
-    function = getattr(module, name, None)
-    if not callable(function):
-        names = [known for known, value in vars(module).items() if callable(value)]
-        raise InputError(f"{where}: {not_among(name, names, 'function')}")
-    return function
-
-
-def _ran(call: Callable[[], Any], where: str) -> Any:
-    """What the user's code returns; its errors become one line with the place they came from."""
-    try:
-        return call()
-    except Exception as error:
-        frame = traceback.extract_tb(error.__traceback__)[-1]
-        raise InputError(f"{where}: {_line(error)} ({frame.filename}:{frame.lineno})") from error
 
 
 def _array(values: Any, where: str) -> NDArray[Any]:

@@ -140,9 +140,9 @@ def test_a_function_in_the_current_directory(module: str, tensor: bool, load: An
     [
         (
             "{}:god",
-            r"data.target: own_\w+:god: no function 'god'; there are 'OrderedDict', 'good', .*; did you mean 'good'\?",
+            r"data.target: own_\w+:god: own_\w+ has no 'god' that can be called; .*; did you mean \"good\"\?",
         ),
-        ("{}:inputs", r"data.target: own_\w+:inputs: no function 'inputs'; .*"),
+        ("{}:inputs", r"data.target: own_\w+:inputs: own_\w+ has no 'inputs' that can be called; .*"),
         ("{}_x:good", r"data.target: own_\w+_x:good: no module 'own_\w+_x' in .* or where packages are installed"),
         ("{}:one", r"data.target: own_\w+:one: returned Tensor, expected a pair \(inputs, targets\)"),
         ("{}:ragged", r"data.target: own_\w+:ragged: inputs: ValueError: .*inhomogeneous.*"),
