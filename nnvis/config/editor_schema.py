@@ -50,7 +50,7 @@ def json_schema() -> Json:
     definitions["Activation"] = _layer({kind: kind for kind in activations.values()} | dict(activations), references)
     for name in ("Mlp", "Cnn"):
         definitions[name]["properties"]["activation"] |= _reference("Activation")
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **_untitled(whole)}
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **_slim(whole)}
 
 
 def schema_text() -> str:
@@ -90,13 +90,15 @@ def _line(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-def _untitled(value: Any) -> Any:
-    """Without the titles that pydantic makes of names."""
+def _slim(value: Any) -> Any:
+    """Without what says nothing: titles made of names, and what some versions of pydantic add."""
     if isinstance(value, list):
-        return [_untitled(item) for item in value]
+        return [_slim(item) for item in value]
     if not isinstance(value, dict):
         return value
-    return {key: _untitled(item) for key, item in value.items() if key != "title" or not isinstance(item, str)}
+    needless = {"title": isinstance(value.get("title"), str), "enum": "const" in value}
+    needless["additionalProperties"] = value.get("additionalProperties") is True
+    return {key: _slim(item) for key, item in value.items() if not needless.get(key)}
 
 
 def _section(name: str) -> type[Section]:

@@ -96,7 +96,13 @@ def _represent_list(dumper: Dumper, data: list[Any]) -> yaml.Node:
     return dumper.represent_sequence(_SEQ, data, flow_style=flat)
 
 
+def _represent_text(dumper: Dumper, data: str) -> yaml.Node:
+    odd_breaks = any(letter in data for letter in "\x85\u2028\u2029")  # PyYAML folds them, unless escaped
+    return dumper.represent_scalar(_STR, data, style='"' if odd_breaks else None)
+
+
 Dumper.add_representer(list, _represent_list)
+Dumper.add_representer(str, _represent_text)
 for _tag, (_pattern, _first) in _PATTERNS.items():
     _whole = re.compile(f"^(?:{_pattern})$")
     Loader.add_implicit_resolver(_tag, _whole, _first)
