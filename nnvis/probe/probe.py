@@ -119,6 +119,10 @@ class Probe:
         self._end_step()
         if discard:
             self._pending = None
+        self._flush_last()
+
+    @_spares_the_training
+    def _flush_last(self) -> None:
         self.flush()
 
     def measures(self, step: int) -> bool:

@@ -386,6 +386,25 @@ def test_sparse_integer_and_odd_outputs():
     assert written.value("grad_norm", "embedding") == pytest.approx(expected, rel=1e-4, abs=1e-9)
 
 
+def test_of_a_compiled_model_the_parameters_are_read():
+    inputs, model, written = batch(9, 6), mlp(), Steps()
+    compiled = torch.compile(model, backend="aot_eager")
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with Probe(compiled, [optimizer], write=written.append, every=2) as probe:
+        for _ in range(3):
+            optimizer.zero_grad()
+            loss_on(inputs)(compiled).backward()
+            optimizer.step()
+    reference = watch(mlp(), loss_on(inputs), steps=3, every=2)
+    for quantity in ("grad_norm", "weight_norm", "update_ratio"):
+        for step in (0, 2):
+            ours, plain = written.column(quantity, step), reference.column(quantity, step)
+            assert ours.layers == plain.layers
+            np.testing.assert_allclose(ours.values, plain.values, rtol=1e-4)
+    assert "activation_mean" not in written[0].layers
+    assert probe.unseen == {"0": "compiled", "1": "compiled", "2": "compiled"}
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
 def test_other_precisions(dtype):
     model = mlp().to(dtype)
@@ -495,6 +514,20 @@ def test_a_fault_in_the_probe_spares_the_training():
             with pytest.warns(UserWarning, match="No space left") if step == 0 else nullcontext():
                 optimizer.step()
     assert not torch_module._global_forward_hooks
+
+
+def test_a_fault_while_closing_spares_the_training():
+    model = mlp()
+    probe = Probe(model, [torch.optim.SGD(model.parameters(), lr=0.1)], write=lambda m: None, every=1)
+    probe._pending = BrokenPending()  # pyright: ignore[reportAttributeAccessIssue]
+    with pytest.warns(UserWarning, match="device lost"):
+        probe.close()
+    probe.close()
+
+
+class BrokenPending:
+    def measurement(self) -> Measurement:
+        raise RuntimeError("device lost")
 
 
 class SyncCounter(TorchDispatchMode):
