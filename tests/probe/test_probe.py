@@ -8,6 +8,7 @@ import pickle
 import weakref
 from contextlib import nullcontext
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import pytest
@@ -388,7 +389,7 @@ def test_sparse_integer_and_odd_outputs():
 
 def test_of_a_compiled_model_the_parameters_are_read():
     inputs, model, written = batch(9, 6), mlp(), Steps()
-    compiled = torch.compile(model, backend="aot_eager")
+    compiled = cast(nn.Module, torch.compile(model, backend="aot_eager"))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     with Probe(compiled, [optimizer], write=written.append, every=2) as probe:
         for _ in range(3):
