@@ -13,10 +13,9 @@ from nnvis.config.base import FORMS, Section
 from nnvis.config.consistency import inconsistencies
 from nnvis.config.problems import Problem, among, closest, shown
 from nnvis.config.schema import Config
+from nnvis.config.torch_signatures import torch_table
+from nnvis.config.training_sections import Capture, Training
 from nnvis.config.yaml_text import Document, Path
-
-_PLAIN = ("training", "optimizer", "capture", "schedule")
-"""Sections of one class, whose keys people look for one level up."""
 
 Details = typing.Mapping[str, Any]
 """One of `ValidationError.errors()`."""
@@ -89,9 +88,16 @@ def _sections(data: dict[str, Any], wrong: set[str | int]) -> dict[str, Any]:
 
 def _unknown_key(detail: Details) -> str:
     *around, key = detail["loc"]
-    elsewhere = [] if around else [f"{name}.{key}" for name in _PLAIN if key in _section_at([name]).model_fields]
-    hint = f'; did you mean "{elsewhere[0]}"?' if elsewhere else ""
-    return f"unknown key{hint or among(key, list(_section_at(around).model_fields))}"
+    if not around and (home := _home(key)):
+        return f'unknown key; did you mean "{home}.{key}"?'
+    return f"unknown key{among(key, list(_section_at(around).model_fields))}"
+
+
+def _home(key: str) -> str | None:
+    """The section that a key at the top likely belongs to."""
+    homes = [("training", Training.model_fields), ("capture", Capture.model_fields)]
+    homes += [("optimizer", signature) for signature in torch_table().optimizers.values()]
+    return next((section for section, keys in homes if key in keys), None)
 
 
 def _missing(detail: Details) -> str:
@@ -152,7 +158,7 @@ def _expected(what: str) -> Callable[[Details], str]:
 
 
 def _no_mapping(detail: Details) -> str:
-    hint = "; write {kind: %s}" % detail["input"] if detail["input"] in _kinds(detail) else ""  # noqa: UP031
+    hint = f"; write {{kind: {detail['input']}}}" if detail["input"] in _kinds(detail) else ""
     return f"should be a mapping with a kind, got {shown(detail['input'])}{hint}"
 
 
@@ -175,10 +181,8 @@ _SENTENCES: dict[str, Callable[[Details], str]] = {
     "greater_than": _expected("more than {gt}"),
     "less_than_equal": _expected("at most {le}"),
     "less_than": _expected("less than {lt}"),
-    "too_short": lambda detail: "should have at least {min_length} entries, has {actual_length}".format(
-        **detail["ctx"]
-    ),
-    "too_long": lambda detail: "should have at most {max_length} entries, has {actual_length}".format(**detail["ctx"]),
+    "too_short": _expected("a list of at least {min_length}"),
+    "too_long": _expected("a list of at most {max_length}"),
     "string_too_short": _expected("at least {min_length} character"),
     "string_too_long": _expected("at most {max_length} character"),
     "string_pattern_mismatch": lambda detail: (

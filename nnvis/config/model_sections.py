@@ -34,8 +34,9 @@ class TorchLayer(Section):
     @model_validator(mode="before")
     @classmethod
     def _from_entry(cls, raw: Any) -> Any:
-        names = dict.fromkeys((*torch_table().layers, *BLOCKS))
-        return raw if isinstance(raw, TorchLayer) else _entry(raw, {name: name for name in names})
+        if isinstance(raw, TorchLayer):
+            return raw
+        return _entry(_from_fields(raw), {name: name for name in (*torch_table().layers, *BLOCKS)})
 
     @model_serializer
     def _as_written(self) -> Any:
@@ -48,38 +49,42 @@ def _entry(raw: Any, names: Mapping[str, str], also: Mapping[str, str] | None = 
 
     `names`: as written -> torch's class or block; `also`: more of them, which an error does not list.
     """
-    path: tuple[str, ...] = ()
-    if isinstance(raw, dict) and "kind" in raw:  # the fields by their names, as Python code gives them
-        written, path = raw["kind"], ("children" if raw.get("children") else "arguments",)
-        content = raw.get(path[0], {})
-    elif isinstance(raw, dict) and len(raw) == 1:
+    if isinstance(raw, dict) and len(raw) == 1:
         ((written, content),) = raw.items()
-        path = (written,)
+        path: tuple[str, ...] = (written,)
     else:
-        written, content = raw, {}
+        written, content, path = raw, None, ()
     if not isinstance(written, str):
         many = f" of {len(written)} keys; each layer begins with its own `-`" if isinstance(written, dict) else ""
         raise refusal(Complaint((), f"should be a layer, `Name` or `Name: arguments`, got {shown(written)}{many}"))
-    table = torch_table()
     kind = names.get(written) or (also or {}).get(written)
+    table = torch_table()
     if kind is None:
-        unknown = f"{shown(written)} is unknown{among(written, names, more='nnvis list layers', hidden=also or ())}"
         reason = table.unusable.get(written)
+        unknown = f"{shown(written)} is unknown{among(written, names, more='nnvis list layers', hidden=also or ())}"
         raise refusal(Complaint(path, f"{written} {reason}" if reason else unknown, at_key=True))
     if kind in BLOCKS:
         if not isinstance(content, list) or not content:
             raise refusal(Complaint(path, f"should be a list of layers, got {shown(content)}"))
         return {"kind": kind, "children": content}
-    content = {} if content is None else content
-    arguments, complaints = check_arguments(kind, content, table.layers[kind], LAYER_RANGES, table.inferred.get(kind))
+    given = {} if content is None else content
+    arguments, complaints = check_arguments(kind, given, table.layers[kind], LAYER_RANGES, table.inferred.get(kind))
     refuse(complaint._replace(path=(*path, *complaint.path)) for complaint in complaints)
     return {"kind": kind, "arguments": arguments}
 
 
+def _from_fields(raw: Any) -> Any:
+    """The fields by their names, as Python code gives them, in the form that files have."""
+    fields = TorchLayer.model_fields
+    if not isinstance(raw, dict) or not isinstance(raw.get("kind"), str) or not raw.keys() <= fields.keys():
+        return raw
+    contents = [raw[name] for name in ("arguments", "children") if raw.get(name)]
+    return {raw["kind"]: contents[0] if contents else None} if len(contents) < 2 else raw
+
+
 def _activation(raw: Any) -> TorchLayer:
     """An activation by torch's class name or the name of its function, `LeakyReLU` or `leaky_relu`."""
-    if isinstance(raw, TorchLayer):
-        raw = {"kind": raw.kind, "arguments": raw.arguments}
+    raw = raw.model_dump() if isinstance(raw, TorchLayer) else _from_fields(raw)
     activations = torch_table().activations
     return TorchLayer(**_entry(raw, activations, also={kind: kind for kind in activations.values()}))
 

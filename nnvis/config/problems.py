@@ -77,8 +77,10 @@ def among(word: Any, names: Collection[str], *, more: str = "nnvis list", hidden
 
 def closest(word: Any, names: Iterable[str]) -> str | None:
     """The name that is spelled most like `word`, upper case and underscores aside; None when none is near."""
+    if not isinstance(word, str):
+        return None
     plain = {_plain(name): name for name in names}
-    matches = difflib.get_close_matches(_plain(str(word)[:80]), plain, n=1, cutoff=0.6)
+    matches = difflib.get_close_matches(_plain(word[:80]), plain, n=1, cutoff=0.6)
     return plain[matches[0]] if matches else None
 
 

@@ -13,7 +13,7 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from nnvis.config.problems import among, shown
+from nnvis.config.problems import among, closest, shown
 from nnvis.config.torch_signatures import Parameter, Signature
 
 
@@ -72,34 +72,32 @@ def check_arguments(
 ) -> tuple[dict[str, Any], list[Complaint]]:
     """Arguments by name and what is wrong with them; `given` is a mapping, a list by position, or one value."""
     free = [name for name in signature if name != inferred]
-    if not isinstance(given, dict):
+    if isinstance(given, dict):
+        places: dict[str, tuple[str | int, ...]] = {name: (name,) for name in given}
+    else:
         values = given if isinstance(given, list) else [given]
         if len(values) > len(free):
             return {}, [Complaint((), _too_many(kind, values, free))]
-        places = {name: (i,) if isinstance(given, list) else () for i, name in enumerate(free)}
+        places = {name: (index,) if isinstance(given, list) else () for index, name in enumerate(free)}
         given = dict(zip(free, values, strict=False))
-    else:
-        places = {name: (name,) for name in given}
-
-    complaints = [
-        Complaint((name,), f"{kind} takes no such argument{among(name, free)}", at_key=True)
-        for name in given
-        if name not in signature
-    ]
+    complaints = list(_misnamed(kind, given, signature, free))
     complaints += [
-        Complaint((), f"{kind} needs `{name}` ({_in_words(signature[name])})")
-        for name in free
-        if signature[name].required and name not in given
+        Complaint(places[name], wrong if name in places[name] else f"{name} {wrong}")
+        for name in signature
+        if name in given and (wrong := _wrong(kind, name, given[name], signature[name], ranges))
     ]
-    arguments = {}
-    for name in given.keys() & signature.keys():
-        wrong = _wrong(kind, name, given[name], signature[name], ranges)
-        complaints += (
-            [Complaint(places[name], f"{name} {wrong}" if name not in places[name] else wrong)] if wrong else []
-        )
-        arguments[name] = _as_plain(given[name], signature[name])
-    arguments = {name: arguments[name] for name in signature if name in arguments}  # in torch's order
+    arguments = {name: _as_plain(given[name], signature[name]) for name in signature if name in given}
     return arguments, complaints or list(_together(kind, arguments))
+
+
+def _misnamed(kind: str, given: Mapping[str, Any], signature: Signature, free: list[str]) -> Iterator[Complaint]:
+    """Arguments that there are not, and arguments that are missing."""
+    for name in given:
+        if name not in signature:
+            yield Complaint((name,), f"{kind} takes no such argument{among(name, free)}", at_key=True)
+    for name in free:
+        if signature[name].required and name not in given:
+            yield Complaint((), f"{kind} needs `{name}` ({_in_words(signature[name])})")
 
 
 def _together(kind: str, arguments: Mapping[str, Any]) -> Iterator[Complaint]:
@@ -119,9 +117,9 @@ def _too_many(kind: str, values: list[Any], free: list[str]) -> str:
 def _wrong(kind: str, name: str, value: Any, parameter: Parameter, ranges: Mapping[str, str]) -> str:
     """What is wrong with one argument, "" when nothing is."""
     if not any(_fits(value, option) for option in parameter.types):
-        choices = [option.strip("'") for option in parameter.types if option.startswith("'")]
-        hint = among(value, choices).partition("; did")[1:] if choices and isinstance(value, str) else ()
-        return f"should be {_in_words(parameter)}, got {shown(value)}" + "".join(hint)
+        close = closest(value, [option.strip("'") for option in parameter.types if option.startswith("'")])
+        hint = f'; did you mean "{close}"?' if close else ""
+        return f"should be {_in_words(parameter)}, got {shown(value)}{hint}"
     interval = ranges.get(f"{kind}.{name}", ranges.get(name))
     if kind.endswith(("Pad1d", "Pad2d", "Pad3d")):
         interval = None  # negative padding crops

@@ -68,14 +68,17 @@ class TorchSection(Section):
             raw = {"kind": raw}
         if not isinstance(raw, dict):
             return raw
-        own = {key: value for key, value in raw.items() if key in cls.model_fields}
+        fields = cls.model_fields
         given, path = raw.get("arguments"), ("arguments",)
         if given is None:
-            given, path = {key: value for key, value in raw.items() if key not in cls.model_fields}, ()
+            given, path = {key: value for key, value in raw.items() if key not in fields}, ()
+            raw = {key: value for key, value in raw.items() if key in fields}
+        if not isinstance(given, dict):
+            return raw
         if "kind" not in raw:
-            own["kind"] = cls.model_fields["kind"].default
-            given = {**cls.model_fields["arguments"].get_default(call_default_factory=True), **given}
-        return {**own, "arguments": cls._checked(own["kind"], given, path)}
+            raw = {**raw, "kind": fields["kind"].default}
+            given = {**fields["arguments"].default, **given}
+        return {**raw, "arguments": cls._checked(raw["kind"], given, path)}
 
     @classmethod
     def _checked(cls, kind: Any, given: dict[str, Any], path: tuple[str, ...]) -> dict[str, Any]:

@@ -246,7 +246,9 @@ def _no_tag(tag: str) -> str:
 def _scalar(tag: str, text: str) -> Any:
     """A scalar's value. Raises KeyError for an unknown tag, ValueError for text that does not fit it."""
     if tag == _INT:
-        return int(text, 8) if text.startswith("0o") else int(text, 16) if text.startswith("0x") else int(text)
+        number = int(text, 8) if text.startswith("0o") else int(text, 16) if text.startswith("0x") else int(text)
+        str(number)  # ValueError for more digits than Python writes
+        return number
     if tag == _FLOAT:
         return float(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
     if tag == _BOOL:

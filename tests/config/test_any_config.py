@@ -194,6 +194,7 @@ BOMB = "a: &a0 [x]\n" + "".join(f"b{i}: &a{i + 1} [{', '.join([f'*a{i}'] * 9)}]\
         ("x" * 1_000_001, "too long"),
         ('name: "\\Uffffffff"', "not valid YAML"),
         (f"seed: {'9' * 5000}", "cannot be read"),
+        (f"seed: 0x{'f' * 5000}", "cannot be read"),
         ("name: a\0b", "not text"),
     ],
 )

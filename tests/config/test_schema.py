@@ -80,6 +80,21 @@ def test_an_activation_by_its_class_or_its_function(written: Any, kind: str, arg
     assert model.activation == TorchLayer(kind=kind, arguments=arguments)  # pyright: ignore
 
 
+@pytest.mark.parametrize(
+    "sections",
+    [
+        {"model": {"kind": "layers", "layers": [{"kind": "ReLU", "slope": 1}]}},
+        {"model": {"kind": "layers", "layers": [{"kind": "ReLU", "children": ["Tanh"]}]}},
+        {"model": {"kind": "layers", "layers": [{"kind": "residual", "arguments": {"p": 1}, "children": ["Tanh"]}]}},
+        {"optimizer": {"kind": "SGD", "arguments": {"lr": 0.1}, "momentum": 0.9}},
+        {"optimizer": {"kind": "SGD", "arguments": 0.1}},
+        {"optimizer": {"kind": "SGD", "arguments": {"lr": -1}}},
+    ],
+)
+def test_fields_of_python_are_checked_as_strictly(sections: dict[str, Any]) -> None:
+    assert len(complaints(**sections)) == 1
+
+
 @pytest.mark.parametrize("wrong", ["Linear", "MultiheadAttention", "residual", "re_lu", 5, {"ReLU": {"slope": 1}}])
 def test_other_layers_are_no_activations(wrong: Any) -> None:
     ((path, _),) = complaints(model={"kind": "mlp", "hidden": [8], "activation": wrong})
