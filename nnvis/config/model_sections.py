@@ -55,8 +55,7 @@ def _entry(raw: Any, names: Mapping[str, str], also: Mapping[str, str] | None = 
     else:
         written, content, path = raw, None, ()
     if not isinstance(written, str):
-        many = f" of {len(written)} keys; each layer begins with its own `-`" if isinstance(written, dict) else ""
-        raise refusal(Complaint((), f"should be a layer, `Name` or `Name: arguments`, got {shown(written)}{many}"))
+        raise refusal(Complaint((), _no_layer(written)))
     kind = names.get(written) or (also or {}).get(written)
     table = torch_table()
     if kind is None:
@@ -71,6 +70,15 @@ def _entry(raw: Any, names: Mapping[str, str], also: Mapping[str, str] | None = 
     arguments, complaints = check_arguments(kind, given, table.layers[kind], LAYER_RANGES, table.inferred.get(kind))
     refuse(complaint._replace(path=(*path, *complaint.path)) for complaint in complaints)
     return {"kind": kind, "arguments": arguments}
+
+
+def _no_layer(written: Any) -> str:
+    message = f"should be a layer, `Name` or `Name: arguments`, got {shown(written)}"
+    if not isinstance(written, dict):
+        return message
+    kind = written.get("kind")
+    hint = f"write `{kind}: {{...}}`" if isinstance(kind, str) else "each layer begins with its own `-`"
+    return f"{message} of {len(written)} keys; {hint}"
 
 
 def _from_fields(raw: Any) -> Any:

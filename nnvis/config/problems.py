@@ -71,7 +71,7 @@ def _printable(text: str, longest: int) -> str:
 def among(word: Any, names: Collection[str], *, more: str = "nnvis list", hidden: Iterable[str] = ()) -> str:
     """The choices and the likeliest of them: '; choices: a, b; did you mean "a"?'. `hidden` ones are not listed."""
     text = f"; choices: {', '.join(names)}" if len(names) <= MAX_LISTED else f"; {len(names)} choices, see `{more}`"
-    close = closest(word, [*names, *hidden])
+    close = closest(word, names) or closest(word, hidden)
     return (text if names else "") + (f'; did you mean "{close}"?' if close else "")
 
 
