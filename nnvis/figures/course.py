@@ -94,9 +94,9 @@ class Curves:
         ends = [int(s.steps[-1]) for s in self.all if len(s.steps)] + [self.broken[0] if self.broken else 0]
         return np.array([max(ends)])
 
-    def losses(self) -> FloatArray:
-        """All finite losses."""
-        values = np.concatenate([s.values for s in self.all[:3]])
+    def losses(self, *, batches: bool) -> FloatArray:
+        """All finite losses, with or without those of single batches."""
+        values = np.concatenate([s.values for s in self.all[0 if batches else 1 : 3]])
         return values[np.isfinite(values)]
 
 

@@ -43,7 +43,7 @@ def learning_curves(run: Run) -> Figure:
     ends = {panels[0]: _loss(panels[0], curves)}
     if curves.has_accuracy:
         ends[panels[1]] = _accuracy(panels[1], curves, chance_accuracy(run))
-    _fit([curves], panels)
+    _fit([curves], panels, batches=True)
     for ax in panels:
         _mark_events(ax, curves, named=ax is panels[0])
     return arrange(fig, ends)
@@ -58,7 +58,8 @@ def learning_curves_compared(*runs: Run) -> Figure:
     every = [replace(curves, clock=clock) for curves in every]
     both = all(curves.has_accuracy for curves in every)
     fig, panels = _panels(both, clock)
-    explain(fig, _comparison(runs, every), f"Solid: validation; dashed: training. {about(*runs)}")
+    conclude = "Who stays level does not learn; a dashed line that leaves its solid one behind shows overfitting."
+    explain(fig, _comparison(runs, every), f"Solid: validation; dashed: training. {conclude} {about(*runs)}")
     ends: dict[Axes, list[EndLabel]] = {ax: [] for ax in panels}
     for name, curves, colour, marker in zip(names(*runs), every, _colours(every), cycle(MARKERS), strict=False):
         pairs = [(curves.train, curves.val, number), (curves.accuracy, curves.accuracy_val, percent)]
@@ -67,7 +68,7 @@ def learning_curves_compared(*runs: Run) -> Figure:
             ax.plot(clock.at(train.steps), train.values, color=colour, **DASHED, label=f"{name} train")
             ax.plot(clock.at(val.steps), val.values, color=colour, marker=marker, markersize=3, label=name)
             ends[ax].append(EndLabel(last_finite(shown), f"{name}\n{words(last_finite(shown))}", colour))
-    _fit(every, panels)
+    _fit(every, panels, batches=False)
     return arrange(fig, ends)
 
 
@@ -84,9 +85,9 @@ def _panels(both: bool, clock: Clock) -> tuple[Figure, list[Axes]]:
     return fig, panels
 
 
-def _fit(every: Sequence[Curves], panels: Sequence[Axes]) -> None:
+def _fit(every: Sequence[Curves], panels: Sequence[Axes], *, batches: bool) -> None:
     """Axes from the data, never so narrow that noise looks like a course."""
-    losses = np.concatenate([curves.losses() for curves in every])
+    losses = np.concatenate([curves.losses(batches=batches) for curves in every])
     if wants_log(losses):
         log_axis(panels[0], *log_limits(losses))
     elif len(losses):

@@ -14,8 +14,8 @@ from matplotlib.colors import Colormap, Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator
 
+from nnvis.figures.columns import cells
 from nnvis.figures.facts import median_magnitude
-from nnvis.figures.heatmap import cells
 from nnvis.figures.labels import arrange
 from nnvis.figures.reading import NoData, about, step_label
 from nnvis.figures.scales import log_ticks, tick_words
@@ -206,7 +206,7 @@ def _title(histograms: HistogramSeries, chosen: list[int], names: list[str]) -> 
     if silent:
         return f"Silent: every activation is exactly 0 at the end in {listing(silent)}"
     sizes = [median_magnitude(histograms.counts[-1, i], histograms.edges) for i in chosen]
-    ends = f"{number(sizes[0], 2)} in {names[0]}, {number(sizes[-1], 2)} in {names[-1]} (median at the end)"
+    ends = f"{number(sizes[0], 2)} in {names[0]}, {number(sizes[-1], 2)} in {names[-1]}"
     if len(chosen) == 1:
         return f"Activations of {names[0]} have a typical size of {number(sizes[0], 2)} at the end"
     ratio = sizes[-1] / sizes[0]
@@ -218,5 +218,6 @@ def _caption(run: Run, histograms: HistogramSeries, chosen: list[int]) -> str:
     return (
         f"{run.name}, {len(chosen)} of {len(histograms.layers)} layers, input to output. Outputs by log10 magnitude: "
         "positive values above 0, negative ones below; grey: exactly 0; white: none. Colour: share of values per "
-        f"decade, from samples of up to 4096 values. The same band everywhere is healthy. {about(run)}"
+        "decade, from samples of up to 4096 values. The same band everywhere is healthy; sizes are medians at the end, "
+        f"zeros left out. {about(run)}"
     )

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from nnvis.figures.facts import factor_per_layer, first_to_last, growth
 from nnvis.figures.labels import EndLabel, arrange
 from nnvis.figures.reading import about, layer_table, names
-from nnvis.figures.scales import Strips, value_kinds
+from nnvis.figures.scales import ORDINARY, Strips, value_kinds
 from nnvis.figures.style import DASHES, GLYPHS, HEALTHY, MARKERS, SICK, drawn, explain, shades, sheet
 from nnvis.figures.words import number, plural, shorten
 from nnvis.record.run import Run
@@ -43,9 +43,9 @@ def gradient_flow(*runs: Run) -> Figure:
     explain(fig, _title(runs, tables), _caption(runs, tables))
     everything = np.concatenate([t.values.ravel() for t in tables])
     known = np.concatenate([t.present.ravel() for t in tables])
-    ends = {}
+    ends, most = {}, max(len(_shown(table)) for table in tables)
     for i, (ax, name, table) in enumerate(zip(panels, names(*runs), tables, strict=False)):
-        ends[ax] = _panel(ax, table, Strips(ax, everything, known, rows=4))
+        ends[ax] = _panel(ax, table, Strips(ax, everything, known, rows=most))
         ax.set_xlabel("layer, input → output")
         if i % columns == 0:
             ax.set_ylabel("gradient norm")
@@ -65,7 +65,7 @@ def _panel(ax: Axes, table: LayerSeries, strips: Strips) -> list[EndLabel]:
     """Draws a run's lines; returns what to write at their ends."""
     x = np.arange(len(table.layers))
     kinds = value_kinds(table.values, table.present)
-    ordinary = np.where(kinds == 0, table.values, np.nan)
+    ordinary = np.where(kinds == ORDINARY, table.values, np.nan)
     some = np.isfinite(ordinary).any(axis=0)
     if len(table.steps) > 1 and some.any():
         low, high = np.nanmin(ordinary[:, some], axis=0), np.nanmax(ordinary[:, some], axis=0)
@@ -113,11 +113,17 @@ def _nonfinite(table: LayerSeries) -> tuple[int, int] | None:
     return (int(rows[0]), int(bad[rows[0]].sum())) if len(rows) else None
 
 
+def _starved(table: LayerSeries) -> tuple[int, int] | None:
+    """(row, layers) of the first shown step at which layers get exactly no gradient."""
+    zeros = {row: int((table.values[row] == 0).sum()) for row in _shown(table)}
+    return next(((row, layers) for row, layers in zeros.items() if layers), None)
+
+
 def is_sick(table: LayerSeries) -> bool:
     """Whether a `grad_norm` table shows vanishing, exploding or non-finite gradients."""
     ratio = _ratio(table, _worst(table))
     uneven = not (math.isnan(ratio) or VANISHED < ratio < EXPLODED)
-    return uneven or growth(table.values) > EXPLODED or _nonfinite(table) is not None
+    return uneven or growth(table.values) > EXPLODED or bool(_starved(table) or _nonfinite(table))
 
 
 def _colour(table: LayerSeries) -> str:
@@ -128,20 +134,18 @@ def _title(runs: tuple[Run, ...], tables: list[LayerSeries]) -> str:
     if len(runs) > 1:
         ratios = sorted(zip((_at_start(t) for t in tables), names(*runs), strict=True), key=lambda pair: pair[0])
         (low, sick), (high, healthy) = ratios[0], ratios[-1]
-        return (
-            f"In {sick} the first layer gets {number(low, 2)} of the last layer's gradient at the start, "
-            f"in {healthy} {number(high, 2)} times it"
-        )
+        low, high = number(low, 2), number(high, 2)
+        return f"{sick}: the first layer gets {low} of the last layer's gradient at the start; {healthy}: {high}"
     table = tables[0]
-    broken = _nonfinite(table)
-    if broken:
+    many = plural(len(table.layers), "layer")
+    if broken := _nonfinite(table):
         row, layers = broken
-        return f"NaN or Inf gradients in {layers} of {plural(len(table.layers), 'layer')} at step {table.steps[row]:,}"
+        return f"NaN or Inf gradients in {layers} of {many} at step {table.steps[row]:,}"
+    if starved := _starved(table):
+        row, layers = starved
+        return f"No gradient at all (exactly 0) reaches {layers} of {many} at step {table.steps[row]:,}"
     row = _worst(table)
     ratio, when = _ratio(table, row), f"at step {table.steps[row]:,}"
-    zeros = int((table.values[row] == 0).sum())
-    if zeros:
-        return f"No gradient at all (exactly 0) reaches {zeros} of {plural(len(table.layers), 'layer')} {when}"
     if VANISHED < ratio < EXPLODED < growth(table.values):
         return (
             f"Exploding gradients: {number(growth(table.values), 1)} times the first norm by step {table.steps[-1]:,}"

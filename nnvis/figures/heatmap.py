@@ -6,7 +6,6 @@ layer_heatmap(run, "dead_fraction")    # shares: 0 to 100%
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
+from nnvis.figures.columns import cells, medians, per_column, thinned
 from nnvis.figures.facts import growth
 from nnvis.figures.labels import arrange
 from nnvis.figures.reading import about, layer_table, nonlinearities, step_label
@@ -29,8 +29,8 @@ from nnvis.figures.scales import (
     ZERO,
     log_limits,
     log_ticks,
+    ten_to,
     tick_words,
-    value_kinds,
 )
 from nnvis.figures.style import drawn, explain, sheet
 from nnvis.figures.words import number, percent, plural, shorten
@@ -38,7 +38,6 @@ from nnvis.record.run import Run
 from nnvis.record.vocabulary import BoolArray, FloatArray, IntArray, LayerSeries
 
 HATCHES = {ZERO: None, NAN: "xxxx", INF: "////", ABSENT: "...."}  # told apart in grey as well
-COLUMNS = 300  # more measured steps than these share a column
 
 
 @dataclass(frozen=True)
@@ -68,7 +67,7 @@ QUANTITIES = {
     "saturated_fraction": Quantity(
         "saturated outputs",
         "Bright layers sit at the flat ends of their nonlinearity, which lets no gradient by.",
-        True,
+        fraction=True,
     ),
     "zero_fraction": Quantity(
         "outputs that are 0",
@@ -89,7 +88,9 @@ def layer_heatmap(run: Run, quantity: str) -> Figure:
     table, known = layer_table(run, quantity), QUANTITIES[quantity]
     if known.nonlinear:
         table = nonlinearities(run, table)
-    steps, values, kinds = thinned(table, zero_is_ordinary=known.fraction)
+    steps, values, kinds = thinned(table)
+    if known.fraction:
+        kinds[kinds == ZERO] = ORDINARY
     fig = sheet(height=0.9 + min(max(0.19 * len(table.layers), 1.3), 5.2))
     explain(fig, _title(table, known), _caption(run, table, known))
     ax = fig.subplots()
@@ -100,64 +101,13 @@ def layer_heatmap(run: Run, quantity: str) -> Figure:
     return arrange(fig, names={ax: table.layers}, axis="y")
 
 
-def thinned(table: LayerSeries, zero_is_ordinary: bool) -> tuple[IntArray, FloatArray, IntArray]:
-    """(C,) steps, (C, L) values and kinds in at most COLUMNS columns.
-
-    A column of several measured steps holds their median, unless one of them is NaN or Inf: that is never lost.
-    """
-    size = math.ceil(len(table.steps) / COLUMNS)
-    starts = range(0, len(table.steps), size)
-    kinds = value_kinds(table.values, table.present)
-    if size > 1:
-        blocks = [slice(start, start + size) for start in starts]
-        values = np.array([_medians(table.values[b], table.present[b]) for b in blocks])
-        worst = [[(kinds[b] == kind).any(axis=0) for b in blocks] for kind in (INF, NAN)]
-        kinds = value_kinds(values, np.array([table.present[b].any(axis=0) for b in blocks]))
-        for kind, hit in zip((INF, NAN), worst, strict=True):
-            kinds[np.array(hit)] = kind
-    else:
-        values = table.values
-    if zero_is_ordinary:
-        kinds = np.where(kinds == ZERO, ORDINARY, kinds)
-    return table.steps[::size], values, kinds
-
-
-def _medians(values: FloatArray, present: BoolArray) -> FloatArray:
-    """(L,) medians of what is present and finite, NaN elsewhere."""
-    usable = present & np.isfinite(values)
-    return np.array([np.median(v[u]) if u.any() else np.nan for v, u in zip(values.T, usable.T, strict=True)])
-
-
-def cells(steps: IntArray) -> tuple[FloatArray, IntArray]:
-    """(C + 1,) edges on the step axis and (C,) which measured step fills a cell, -1 for a gap.
-
-    A measurement fills the time until the next one. Where that is over four times as long as it is on either
-    side, it fills as much as its neighbours do, and the rest stays empty.
-    """
-    lengths = np.diff(steps).astype(float)
-    usual = np.array([max(lengths[max(i - 1, 0) : i], default=0) for i in range(len(lengths) + 1)])
-    following = np.array([*(lengths[i + 1] if i + 1 < len(lengths) else 0 for i in range(len(lengths))), 0])
-    usual = np.maximum(usual, following)
-    edges, filling = [float(steps[0])], []
-    for i, step in enumerate(steps):
-        last = i == len(lengths)
-        length = (usual[i] or 1.0) if last else lengths[i]
-        short = min(length, usual[i]) if not last and usual[i] and length > 4 * usual[i] else length
-        edges.append(step + short)
-        filling.append(i)
-        if short < length:
-            edges.append(step + length)
-            filling.append(-1)
-    return np.array(edges), np.array(filling)
-
-
 def _paint(ax: Axes, steps: IntArray, values: FloatArray, kinds: IntArray, known: Quantity) -> None:
     edges, filling = cells(steps)
     gap = (filling < 0)[:, None]
     ys = np.arange(values.shape[1] + 1) - 0.5
     ordinary = np.ma.masked_where(gap | (kinds[filling] != ORDINARY), values[filling])
     low, high = log_limits(values[kinds == ORDINARY])
-    norm = Normalize(0, 1) if known.fraction else LogNorm(10.0**low, 10.0**high)
+    norm = Normalize(0, 1) if known.fraction else LogNorm(ten_to(low), ten_to(high))
     mesh = ax.pcolormesh(edges, ys, ordinary.T, norm=norm, rasterized=True, label="_values")
     looks = {
         kind: {"facecolor": COLOURS[kind], "hatch": HATCHES[kind], "edgecolor": "white", "linewidth": 0}
@@ -214,7 +164,7 @@ def _title(table: LayerSeries, known: Quantity) -> str:
     grown = growth(table.values)
     if grown > 1e3:
         return f"{noun} grows {number(grown, 1)}-fold from step {table.steps[0]:,} to step {table.steps[-1]:,}"
-    usual = _medians(table.values, table.present)
+    usual = medians(table.values, table.present)
     low, high = int(np.nanargmin(usual)), int(np.nanargmax(usual))
     ends = f"{number(usual[low], 2)} in {labels[low]}, {number(usual[high], 2)} in {labels[high]}"
     if usual[low] == 0:
@@ -225,7 +175,7 @@ def _title(table: LayerSeries, known: Quantity) -> str:
 
 
 def _caption(run: Run, table: LayerSeries, known: Quantity) -> str:
-    together = math.ceil(len(table.steps) / COLUMNS)
+    together = per_column(table.steps)
     columns = f"A column is the median of {together} measured steps (NaN and Inf always show). " if together > 1 else ""
     columns += "White: no measurement. " if (cells(table.steps[::together])[1] < 0).any() else ""
     scale = "" if known.fraction else "Colour by log10, over the whole range of the data. "

@@ -43,39 +43,31 @@ def arrange(
     axis: Literal["x", "y"] = "x",
 ) -> Figure:
     """Lays the figure out: `ends` right of the axes, `names` of layers at 0 … L-1 of their x or y axis."""
-    texts = {ax: [_end_text(ax, label) for label in labels] for ax, labels in (ends or {}).items()}
+    ends = {ax: [label for label in labels if math.isfinite(label.y)] for ax, labels in (ends or {}).items()}
+    texts = {ax: [_end_text(ax, label) for label in labels] for ax, labels in ends.items() if labels}
     lay_out(fig)
     for ax, layers in (names or {}).items():
         _name_layers(ax, shorten(layers), axis)
     if names:
         lay_out(fig)
-    for ax, labels in texts.items():
-        _spread_ends(ax, [text for text in labels if text], [label for label in (ends or {})[ax] if _drawable(label)])
+    for ax in texts:
+        _spread_ends(ax, texts[ax], ends[ax])
     return fig
 
 
-def _drawable(label: EndLabel) -> bool:
-    return math.isfinite(label.y)
-
-
-def _end_text(ax: Axes, label: EndLabel) -> Text | None:
-    if not _drawable(label):
-        return None
+def _end_text(ax: Axes, label: EndLabel) -> Text:
     return ax.text(_OUT, 0.5, label.text, transform=ax.transAxes, va="center", fontsize=8, color=INK)
 
 
 def _spread_ends(ax: Axes, texts: Sequence[Text], labels: Sequence[EndLabel]) -> None:
     """Moves the labels apart where they would overlap, each with a thin leader to its line."""
-    if not texts:
-        return
     tallest = max(text.get_window_extent().height for text in texts) / ax.get_window_extent().height
     to_axes = ax.get_yaxis_transform() + ax.transAxes.inverted()
     levels = [to_axes.transform((1, label.y))[1] for label in labels]
-    for text, label, level, y in zip(
-        texts, labels, levels, spread_out(levels, tallest * 1.05, tallest / 2, 1 - tallest / 2), strict=True
-    ):
-        text.set_y(y)
-        ends = [1.005, _OUT - 0.006], [level, y]
+    heights = spread_out(levels, gap=1.05 * tallest, low=tallest / 2, high=1 - tallest / 2)
+    for text, label, level, height in zip(texts, labels, levels, heights, strict=True):
+        text.set_y(height)
+        ends = [1.005, _OUT - 0.006], [level, height]
         look = {"color": label.colour, "linewidth": 0.8, "clip_on": False, "label": "_leader"}
         ax.add_artist(Line2D(*ends, transform=ax.transAxes, **look))
 

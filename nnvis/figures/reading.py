@@ -27,7 +27,8 @@ def layer_table(run: Run, quantity: str) -> LayerSeries:
     """
     table = run.layers.get(quantity)
     if table is None or not table.present.any():
-        raise NoData(f"{run.name}: no {quantity} in the record; was it trained with capture.every: null?")
+        others = ", ".join(run.layers) or "no quantity of layers (was it trained with capture.every: null?)"
+        raise NoData(f"{run.name}: no {quantity} in the record; there is {others}")
     moot = np.isin(table.reasons, ["not applicable", "not recorded"])
     return _columns(table, _in_order(run, table, np.logical_not(np.all(moot, axis=0))))
 
@@ -127,8 +128,8 @@ def names(*runs: Run) -> list[str]:
 
 def about(*runs: Run) -> str:
     """The last words of a caption: how many runs, which seeds, which layers were not seen."""
-    seeds = [str(run.config.get("seed", "?")) for run in runs]
-    who = f"One run (seed {seeds[0]})" if len(runs) == 1 else f"One run each (seeds {', '.join(seeds)})"
+    seeds = list(dict.fromkeys(str(run.config.get("seed", "?")) for run in runs))
+    who = f"One run{' each' * (len(runs) > 1)} (seed{'s' * (len(seeds) > 1)} {', '.join(seeds)})"
     return f"{who}: no spread over seeds.{coverage(*runs)}"
 
 

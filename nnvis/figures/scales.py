@@ -1,7 +1,7 @@
 """Log axes that do not hide the disease: limits from the data, and a place of its own for what has no logarithm.
 
 kinds = value_kinds(values, present)        # ORDINARY, ZERO, NAN, INF, ABSENT
-strips = Strips(ax, values, present, rows=3)   # sets the log axis, with room below for 0, above for NaN and Inf
+strips = Strips(ax, values, present, rows=3)  # sets the log axis, with room below for 0, above for NaN and Inf
 strips.mark(x, kinds, colour="k")
 arrange(fig, ends={ax: strips.names()})        # names the symbols in use, beside them
 """
@@ -52,6 +52,11 @@ def log_limits(values: ArrayLike, least: float = 1.0) -> tuple[float, float]:
     return low - widen, high + widen
 
 
+def ten_to(exponent: float) -> float:
+    """10**exponent, kept within the range of floats."""
+    return 10.0 ** min(max(exponent, -307.6), 308.2)
+
+
 def log_ticks(low: float, high: float, most: int = 8) -> list[float]:
     """At most `most` round values between 10**low and 10**high: powers of ten, or 1-2-5 within few decades."""
     if high - low < 2:
@@ -74,7 +79,7 @@ def log_axis(ax: Axes, low: float, high: float, below: float = 0.04, above: floa
     decades = (high - low) / (1 - below - above)
     ticks = log_ticks(low, high)
     ax.set_yscale("log")
-    ax.set_ylim(10.0 ** (low - below * decades), 10.0 ** (high + above * decades))
+    ax.set_ylim(ten_to(low - below * decades), ten_to(high + above * decades))
     ax.yaxis.set_major_locator(FixedLocator(ticks))
     ax.yaxis.set_major_formatter(FixedFormatter(tick_words(ticks)))
     ax.yaxis.set_minor_locator(NullLocator())

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import ParamSpec
 
 import matplotlib.style
+import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LinearSegmentedColormap, ListedColormap, to_rgb
 from matplotlib.figure import Figure
@@ -42,7 +43,7 @@ def drawn(figure: Callable[P, Figure]) -> Callable[P, Figure]:
 
     @wraps(figure)
     def styled(*args: P.args, **kwargs: P.kwargs) -> Figure:
-        with matplotlib.style.context(STYLE, after_reset=True):
+        with matplotlib.style.context(STYLE, after_reset=True), np.errstate(over="ignore"):
             fig = figure(*args, **kwargs)
         fig.set_layout_engine("none")  # as `labels.arrange` laid it out, so it is saved
         return fig

@@ -14,14 +14,14 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from nnvis.figures.facts import running_median
+from nnvis.figures.columns import medians, per_column, thinned
 from nnvis.figures.labels import EndLabel, arrange
 from nnvis.figures.reading import about, layer_table, step_label
-from nnvis.figures.scales import ORDINARY, Strips, value_kinds
+from nnvis.figures.scales import ORDINARY, Strips
 from nnvis.figures.style import INK, by_depth, depth_map, drawn, explain, sheet
 from nnvis.figures.words import number, plural, shorten
 from nnvis.record.run import Run
-from nnvis.record.vocabulary import FloatArray, LayerSeries
+from nnvis.record.vocabulary import FloatArray, IntArray, LayerSeries
 
 GUIDE = 1e-3  # Karpathy, "A Recipe for Training Neural Networks" and CS231n: updates of about 1e-3 of the weights
 SLOW, FAST = 1e-5, 1e-1  # two decades to either side
@@ -41,15 +41,15 @@ def update_ratio(run: Run) -> Figure:
     explain(fig, _title(table), _caption(run, table))
     ax = fig.subplots()
     strips = Strips(ax, np.append(table.values, GUIDE), np.append(table.present, True))
-    kinds = value_kinds(table.values, table.present)
+    steps, values, kinds = thinned(table)
+    curves = np.where(kinds == ORDINARY, values, np.nan)
+    look: dict[str, Any] = {"linewidth": 1.7 if layers <= LABELLED else 1, "marker": "o" if len(steps) == 1 else "none"}
     labels = []
     for i, (name, colour) in enumerate(zip(shorten(table.layers), by_depth(layers), strict=True)):
-        curve = smooth(np.where(kinds[:, i] == ORDINARY, table.values[:, i], np.nan))
-        marker = "o" if len(table.steps) == 1 else "none"
-        ax.plot(table.steps, curve, color=colour, marker=marker, linewidth=1.7 if layers <= LABELLED else 1, label=name)
-        strips.mark(table.steps, kinds[:, i], colour)
+        ax.plot(steps, curves[:, i], color=colour, label=name, **look)
+        strips.mark(steps, kinds[:, i], colour)
         if layers <= LABELLED:
-            labels += _end(name, table, curve, colour)
+            labels += _end(name, steps, curves[:, i], colour)
     ax.axhline(GUIDE, color=INK, linewidth=1, linestyle=(0, (5, 2)), label="_guide")
     labels += [EndLabel(GUIDE, "10⁻³: usual pace", INK), *strips.names()]
     _time_axis(ax, table, step_label(run))
@@ -58,20 +58,14 @@ def update_ratio(run: Run) -> Figure:
     return arrange(fig, {ax: labels})
 
 
-def _end(name: str, table: LayerSeries, curve: FloatArray, colour: Any) -> list[EndLabel]:
+def _end(name: str, steps: IntArray, curve: FloatArray, colour: Any) -> list[EndLabel]:
     """The layer's name at its line's end; with the step if that came early."""
     finite = np.flatnonzero(np.isfinite(curve))
     if not len(finite):
         return []
     early = finite[-1] < len(curve) - 1
-    until = f" (to step {table.steps[finite[-1]]:,})" if early else ""
+    until = f" (to step {steps[finite[-1]]:,})" if early else ""
     return [EndLabel(float(curve[finite[-1]]), name + until, colour)]
-
-
-def smooth(curve: FloatArray) -> FloatArray:
-    """(T,) running median over a fiftieth of the steps, where there are enough of them to make one."""
-    window = len(curve) // 50
-    return np.where(np.isfinite(curve), running_median(curve, window), np.nan) if window > 1 else curve
 
 
 def _time_axis(ax: Axes, table: LayerSeries, label: str) -> None:
@@ -101,9 +95,7 @@ def _title(table: LayerSeries) -> str:
     if bad.any():
         row = int(np.argmax(bad.any(axis=1)))
         return f"Updates turn NaN or Inf at step {table.steps[row]:,} in {plural(int(bad[row].sum()), 'layer')}"
-    pace = np.array(
-        [np.median(v[p]) if p.any() else np.nan for v, p in zip(table.values.T, table.present.T, strict=True)]
-    )
+    pace = medians(table.values, table.present)
     slow, fast = int(np.nanargmin(pace)), int(np.nanargmax(pace))
     hardly, many = int((pace < SLOW).sum()), plural(len(names), "layer")
     if pace[slow] == 0:
@@ -122,8 +114,8 @@ def _of_weights(ratio: float) -> str:
 
 
 def _caption(run: Run, table: LayerSeries) -> str:
-    window = len(table.steps) // 50
-    lines = f"running median over {window} measured steps" if window > 1 else "every measured step"
+    together = per_column(table.steps)
+    lines = f"medians of {together} measured steps each" if together > 1 else "every measured step"
     return (
         f"{run.name}. L2 norm of a step's change of a layer's parameters over the norm of the parameters; {lines}. "
         f"Far below 10⁻³ a layer hardly learns, far above it overwrites itself. {about(run)}"

@@ -11,7 +11,7 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 import pytest
-from conftest import layer_series
+from made_up_runs import layer_series
 from matplotlib.image import imread
 
 from nnvis import figures
@@ -88,7 +88,7 @@ def test_names_are_exported_and_others_refused() -> None:
 
 
 def test_no_data_says_what_is_missing(make_run: MakeRun) -> None:
-    with pytest.raises(figures.NoData, match="healthy-3: no grad_norm in the record"):
+    with pytest.raises(figures.NoData, match="healthy-3: no grad_norm in the record; there is no quantity"):
         figures.gradient_flow(replace(make_run(3), layers=Recorded()))
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import LONG
+from made_up_runs import LONG
 from matplotlib.figure import Figure
 from overlaps import overlap, problems, shown_texts
 

@@ -6,9 +6,9 @@ import math
 
 import numpy as np
 import pytest
-from conftest import LONG
 from hypothesis import given
 from hypothesis import strategies as st
+from made_up_runs import LONG
 
 from nnvis.figures.scales import log_limits, log_ticks, tick_words, value_kinds
 from nnvis.figures.words import count, listing, number, percent, plural, power, shorten
