@@ -66,10 +66,12 @@ def _panel(ax: Axes, table: LayerSeries, strips: Strips) -> list[EndLabel]:
     x = np.arange(len(table.layers))
     kinds = value_kinds(table.values, table.present)
     ordinary = np.where(kinds == ORDINARY, table.values, np.nan)
-    some = np.isfinite(ordinary).any(axis=0)
-    if len(table.steps) > 1 and some.any():
-        low, high = np.nanmin(ordinary[:, some], axis=0), np.nanmax(ordinary[:, some], axis=0)
-        ax.fill_between(x[some], low, high, color="#000000", alpha=0.08, linewidth=0, label="_all steps")
+    if len(table.steps) > 1:
+        known = np.isfinite(ordinary)
+        low = np.min(ordinary, axis=0, where=known, initial=np.inf)
+        high = np.max(ordinary, axis=0, where=known, initial=0)
+        low[~known.any(axis=0)] = np.nan  # leaves the band open where nothing was measured
+        ax.fill_between(x, low, high, color="#000000", alpha=0.08, linewidth=0, label="_all steps")
     rows, labels = _shown(table), []
     for row, (t, colour) in enumerate(zip(rows, shades(_colour(table), len(rows)), strict=True)):
         when = f"step {table.steps[t]:,}"
@@ -134,8 +136,7 @@ def _title(runs: tuple[Run, ...], tables: list[LayerSeries]) -> str:
     if len(runs) > 1:
         ratios = sorted(zip((_at_start(t) for t in tables), names(*runs), strict=True), key=lambda pair: pair[0])
         (low, sick), (high, healthy) = ratios[0], ratios[-1]
-        low, high = number(low, 2), number(high, 2)
-        return f"{sick}: the first layer gets {low} of the last layer's gradient at the start; {healthy}: {high}"
+        return f"{sick}: the first layer gets {_of_last(low)} gradient at the start; {healthy}: {number(high, 2)}"
     table = tables[0]
     many = plural(len(table.layers), "layer")
     if broken := _nonfinite(table):
@@ -153,10 +154,15 @@ def _title(runs: tuple[Run, ...], tables: list[LayerSeries]) -> str:
     if math.isnan(ratio):
         return f"The gradient's norm is {number(table.values[0][0])} {when}"
     if ratio < VANISHED:
-        return f"Vanishing gradients: the first layer gets {number(ratio, 2)} of the last layer's {when}"
+        return f"Vanishing gradients: the first layer gets {_of_last(ratio)} {when}"
     if ratio > EXPLODED:
-        return f"Exploding gradients: the first layer gets {number(ratio, 2)} times the last layer's {when}"
-    return f"Gradient reaches every layer: the first gets {number(ratio, 2)} times the last layer's {when}"
+        return f"Exploding gradients: the first layer gets {_of_last(ratio)} {when}"
+    every = "every layer" if table.present[row].all() else "every measured layer"
+    return f"Gradient reaches {every}: the first gets {_of_last(ratio)} {when}"
+
+
+def _of_last(ratio: float) -> str:
+    return f"{number(ratio, 2)} {'of' if ratio < 1 else 'times'} the last layer's"
 
 
 def _caption(runs: tuple[Run, ...], tables: list[LayerSeries]) -> str:

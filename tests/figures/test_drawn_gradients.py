@@ -77,7 +77,7 @@ def test_runs_that_are_compared_share_their_axes(make_run: MakeRun) -> None:
         (
             [1.0, 1.0, 2.0],
             [1.0, 1.0, 2.0],
-            "Gradient reaches every layer: the first gets 0.5 times the last layer's at step 0",
+            "Gradient reaches every layer: the first gets 0.5 of the last layer's at step 0",
         ),
     ],
 )
