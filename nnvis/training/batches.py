@@ -14,11 +14,12 @@ of all rows keeps their own order and copies nothing.
 from __future__ import annotations
 
 import math
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -35,7 +36,7 @@ class Batches:
     seed: int
     device: torch.device
 
-    @property
+    @cached_property
     def sizes(self) -> list[int]:
         """Rows in each batch of an epoch."""
         size = self.rows if self.batch_size == "full" else self.batch_size
@@ -44,7 +45,7 @@ class Batches:
             sizes[-2:] = [size + 1]
         return sizes
 
-    @property
+    @cached_property
     def steps_per_epoch(self) -> int:
         return math.ceil(len(self.sizes) / self.accumulate)
 
@@ -58,8 +59,8 @@ class Batches:
 
     def order(self, epoch: int) -> Tensor:
         """(rows,) a permutation of all row numbers."""
-        seed = np.random.SeedSequence([self.seed, epoch]).generate_state(1, np.uint64)
-        generator = torch.Generator().manual_seed(int(seed[0]))
+        seed = zlib.crc32(f"{self.seed} {epoch}".encode())  # torch takes 32 bits; neighbours shall not be alike
+        generator = torch.Generator().manual_seed(seed)
         return torch.randperm(self.rows, generator=generator).to(self.device, non_blocking=True)
 
 

@@ -93,9 +93,9 @@ class Learner:
         not, they tell where that came from (`again`: this very step, which a closure evaluates several times).
         Raises NonfiniteError.
         """
-        total = sum(len(split) if rows is None else len(rows) for rows in batches)
-        step = Passes(rows=total)
-        for rows in batches:
+        sizes = [len(split) if rows is None else len(rows) for rows in batches]
+        step = Passes(rows=sum(sizes))
+        for rows, size in zip(batches, sizes, strict=True):
             inputs, targets = take(split.inputs, rows), take(split.targets, rows)
             outputs, loss = self.loss(inputs, targets, self.forward)
             value = loss.item()  # the device is waited for here
@@ -105,7 +105,7 @@ class Learner:
                 )
             if not step.outputs:
                 self.optimizer.zero_grad()
-            share = len(inputs) / total
+            share = size / step.rows
             if share != 1:
                 loss = loss * share
             (self.scaler.scale(loss) if self.scaler else loss).backward()

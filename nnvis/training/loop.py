@@ -146,7 +146,8 @@ class Loop:
         state.batch += 1
         state.add(passes.rows, passes.loss)
         self._rows_since_mark += passes.rows
-        self._keep(passes.outputs)
+        if self.learner.objective.classifies:
+            self._keep(passes)
         if not updated:
             state.skipped += 1
             if state.skipped >= MOST_SKIPPED_STEPS:
@@ -246,12 +247,11 @@ class Loop:
         self.state.steps_measured = before.steps_measured + probe.steps_measured
         self.state.probe_seconds = before.probe_seconds + probe.seconds
 
-    def _keep(self, outputs: list[tuple[Tensor, Tensor]]) -> None:
-        if self.learner.objective.classifies:
-            self._outputs += outputs
-            self._values_kept += sum(batch.numel() for batch, _ in outputs)
-            if self._values_kept > _MOST_OUTPUTS_KEPT:
-                self._count_outputs()
+    def _keep(self, passes: Passes) -> None:
+        self._outputs += passes.outputs
+        self._values_kept += passes.rows * self.learner.objective.output_size
+        if self._values_kept > _MOST_OUTPUTS_KEPT:
+            self._count_outputs()
 
     def _count_outputs(self) -> None:
         if self._outputs:

@@ -18,7 +18,7 @@ from nnvis.probe import NullProbe, Probe
 from nnvis.record import EventLog, Measurement
 from nnvis.training.learner import Learner
 
-SCALARS_EVERY = 10
+SCALARS_EVERY = 100
 """Steps between a step's scalars where capture is off; else they go with the measured steps."""
 
 

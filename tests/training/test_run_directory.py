@@ -52,9 +52,9 @@ def test_the_newest_unfinished_run_is_found(tmp_path: Path, configured: Configur
 
 @pytest.mark.skipif(os.name != "posix", reason="needs locks on directories")
 def test_one_run_at_a_time_in_a_directory(tmp_path: Path) -> None:
-    with claimed(tmp_path):
-        with pytest.raises(InputError, match="another process is training this run right now"), claimed(tmp_path):
-            pass
+    sentence = "another process is training this run right now"
+    with claimed(tmp_path), pytest.raises(InputError, match=sentence), claimed(tmp_path):
+        pass
     with claimed(tmp_path):
         pass
 
