@@ -53,9 +53,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(argv: list[str]) -> int:
-    commands = _commands()
+    known = commands()
     if not argv or argv[0] in ("-h", "--help", "help"):
-        print(_overview(commands))
+        print(_overview())
         return DONE
     name, *rest = argv
     if name == "--version":
@@ -63,14 +63,14 @@ def _run(argv: list[str]) -> int:
 
         print(f"nnvis {version('nnvis-trainer')}")
         return DONE
-    if name not in commands:
+    if name not in known:
         from nnvis.config.problems import among
 
-        raise InputError(f"nnvis: there is no command {name}{among(name, commands)}")
-    return commands[name](rest)
+        raise InputError(f"nnvis: there is no command {name}{among(name, known)}")
+    return known[name](rest)
 
 
-def _commands() -> dict[str, Command]:
+def commands() -> dict[str, Command]:
     """Every command by name, in the order in which a newcomer meets them."""
     return {
         "demo": demo,
@@ -83,8 +83,8 @@ def _commands() -> dict[str, Command]:
     }
 
 
-def _overview(commands: dict[str, Command]) -> str:
-    summaries = [f"  {name:<10}{(command.__doc__ or '').partition('.')[0]}" for name, command in commands.items()]
+def _overview() -> str:
+    summaries = [f"  {name:<10}{(command.__doc__ or '').partition('.')[0]}" for name, command in commands().items()]
     return "\n".join(
         [
             "usage: nnvis COMMAND …        nnvis COMMAND --help tells more",
@@ -249,7 +249,7 @@ class _Parser(argparse.ArgumentParser):
     """The parser of one command: its help is the command's docstring, its errors are single lines."""
 
     def __init__(self, command: Command) -> None:
-        name = next(name for name, known in _commands().items() if known is command)
+        name = next(name for name, each in commands().items() if each is command)
         super().__init__(prog=f"nnvis {name}", description=command.__doc__, allow_abbrev=False)
 
     def error(self, message: str) -> NoReturn:

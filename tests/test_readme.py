@@ -1,0 +1,134 @@
+"""The README tells the truth: its files are checked, its commands and its Python run, in their order."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from sklearn.datasets import load_iris
+
+from nnvis import cli
+from nnvis.config import parse_config
+
+ROOT = Path(__file__).parents[1]
+TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+class Fence(NamedTuple):
+    """A block of code."""
+
+    language: str
+    text: str
+
+
+FENCES = [Fence(*match) for match in re.findall(r"^```(\w*)\n(.*?)^```$", TEXT, flags=re.MULTILINE | re.DOTALL)]
+COMMANDS = [line for fence in FENCES if fence.language == "console" for line in fence.text.splitlines()]
+SETUP = [line for fence in FENCES if fence.language == "sh" for line in fence.text.splitlines()]
+CONFIGS = [fence.text for fence in FENCES if fence.language == "yaml"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where a reader works: with the files that the README shows, and the table that it speaks of."""
+    folder = tmp_path_factory.mktemp("reader")
+    for fence in FENCES:
+        if match := re.match(r"# (\w+\.(?:yaml|py))\b", fence.text):
+            (folder / match[1]).write_text(fence.text, encoding="utf-8")
+    species = ("setosa", "versicolor", "virginica")
+    rows = [",".join(map(str, [*row, species[kind]])) for row, kind in zip(*load_iris(return_X_y=True), strict=True)]
+    (folder / "flowers.csv").write_text("\n".join(["a,b,c,d,species", *rows]), encoding="utf-8")
+    return folder
+
+
+def test_everything_in_a_fence_is_looked_at() -> None:
+    assert (len(SETUP), len(COMMANDS), len(CONFIGS)) == (5, 9, 3)
+    assert {fence.language for fence in FENCES} == {"sh", "console", "yaml", "python"}
+
+
+@pytest.mark.parametrize("line", SETUP)
+def test_setting_up(line: str) -> None:
+    """What reaches for the network is not run: make's targets are asked for dryly, pip's words are the Makefile's."""
+    command, *words = shlex.split(line)
+    if command == "make":
+        subprocess.run(["make", "--dry-run", *words], cwd=ROOT, check=True, capture_output=True)
+    elif command == ".venv/bin/pip":
+        makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+        assert all(word in makefile for word in line.split()[1:]), line
+    else:
+        assert line == "python3 -m venv .venv"
+
+
+@pytest.mark.parametrize("text", CONFIGS, ids=lambda text: text.split(":")[0].removeprefix("# "))
+def test_configs(text: str) -> None:
+    parse_config(text, trust=True)
+
+
+def test_commands_and_python_in_their_order(folder: Path) -> None:
+    run = folder / "runs" / "digits-mlp" / "1-seed0"
+    for line in COMMANDS:
+        if "--resume" in line:
+            (run / "summary.json").unlink()  # as if it had been killed just before its end
+        if line.startswith("tensorboard"):
+            assert "http://" in first_answer(
+                [*module("tensorboard.main"), *shlex.split(line)[1:], "--port", "0"], folder
+            )
+            continue
+        name, *words = shlex.split(line)
+        done = subprocess.run([*module(name), *words], cwd=folder, capture_output=True, text=True)
+        assert done.returncode == 0, (line, done.stderr)
+        if words[0] == "train":
+            assert (folder / done.stdout.splitlines()[-1] / "figures" / "gradient_flow.png").is_file()
+    assert {path.name for path in (folder / "pictures").glob("*.png")} >= {"gradient_flow.png", "learning_curves.png"}
+    (session,) = (fence.text for fence in FENCES if fence.text.startswith("import nnvis"))
+    subprocess.run([sys.executable, "-c", session], cwd=folder, check=True)
+    left = {path.relative_to(run).as_posix() for path in run.rglob("*") if path.is_file()}
+    for promised in re.findall(r"^\| `([\w./*]+)`", TEXT, flags=re.MULTILINE):
+        assert any(Path(name).match(promised) for name in left), f"{promised} is not in {left}"
+
+
+def test_the_demonstration(folder: Path) -> None:
+    done = subprocess.run([*module("nnvis"), "demo"], cwd=folder, capture_output=True, text=True, check=True)
+    starved, fed, *_ = done.stdout.splitlines()
+    (ratio, accuracy), (ratio_of_twin, accuracy_of_twin) = (
+        map(float, re.findall(r"gets (\S+) of .* reads (\d+)%", line)[0]) for line in (starved, fed)
+    )
+    assert ratio < 1e-9
+    assert accuracy <= 15
+    assert 0.1 < ratio_of_twin < 10
+    told = re.search(r"reads (\d+)% of the digits", TEXT)
+    assert told
+    assert abs(accuracy_of_twin - int(told[1])) <= 2  # other processors round differently
+    pictures = [folder / line.strip() for line in done.stdout.splitlines() if line.endswith(".png")]
+    assert [picture.name for picture in pictures] == ["gradient_flow.png", "learning_curves.png"]
+    assert all(picture.is_file() for picture in pictures)
+    assert (ROOT / "docs" / pictures[0].name).is_file()  # the picture that opens the README
+    assert "tensorboard --logdir runs" in done.stdout
+
+
+def test_the_table_of_commands_is_complete() -> None:
+    assert re.findall(r"^\| `nnvis (\w+)", TEXT, flags=re.MULTILINE) == list(cli.commands())
+
+
+def test_links_lead_somewhere() -> None:
+    links = re.findall(r"\]\(([^)]+)\)", TEXT)
+    assert len(links) == 4
+    assert all((ROOT / link).is_file() for link in links)
+
+
+def module(name: str) -> list[str]:
+    return [sys.executable, "-m", name]
+
+
+def first_answer(command: list[str], folder: Path) -> str:
+    """Starts a server and returns the line in which it names its address."""
+    with subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True) as server:
+        assert server.stderr
+        try:
+            return next((line for line in server.stderr if "http://" in line), "")
+        finally:
+            server.terminate()
