@@ -70,9 +70,9 @@ def train(
         config = with_loss(config, splits)
         learner = build_learner(config, splits)
         directory = previous or new_run_directory(Path(runs), config)
-        with claimed(directory), resumable(directory):
+        with claimed(directory), resumable(directory, trust=trust):
             _train_in(directory, config, splits, learner, quiet=quiet, figures=figures)
-    return load_run(directory, load_model)
+    return load_run(directory, partial(load_model, trust=trust))
 
 
 def load_model(run_path: str | Path, *, trust: bool = False) -> nn.Module:

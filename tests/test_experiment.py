@@ -367,6 +367,12 @@ def test_out_of_memory_says_what_to_change(
     assert nnvis.load_run(tmp_path / "tiny" / "1-seed0").summary["status"] == "failed"
 
 
+def test_one_row_is_no_batch_for_batch_normalization(tmp_path: Path) -> None:
+    layers = [{"Linear": 4}, {"BatchNorm1d": {}}, {"Linear": 3}]
+    with pytest.raises(InputError, match=r"^training.batch_size: batch normalization needs more than one row"):
+        run(tiny(model={"kind": "layers", "layers": layers}, training={"batch_size": 1}), tmp_path)
+
+
 def test_a_failed_run_goes_on(tmp_path: Path) -> None:
     whole = run(tiny(), tmp_path / "whole")
     with pytest.MonkeyPatch.context() as patch:

@@ -38,7 +38,8 @@ def open_log(directory: Path, config: Config, learner: Learner, state: State | N
         leftover.unlink()
     log = EventLog.create(directory)
     log.layout()
-    log.hparams(flatten(config), _COLUMNS)
+    classifies = learner.objective.classifies
+    log.hparams(flatten(config), [tag for tag in _COLUMNS if classifies or not tag.startswith("accuracy")])
     log.text(0, "config", f"```yaml\n{dump_config(config)}```")
     if config.capture.graph:
         log.graph(model_graph(learner))

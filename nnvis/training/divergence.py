@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from nnvis.errors import RunError
@@ -29,12 +30,17 @@ class DivergedError(RunError):
         self.source = source
 
 
-def diverged(learner: Learner, step: int, overflow: NonfiniteError) -> DivergedError:
-    """The error for an overflow that showed at this step, its source looked for."""
+def diverged(learner: Learner, step: int, overflow: NonfiniteError, directory: Path) -> DivergedError:
+    """The error for an overflow that showed at this step of the run in `directory`, its source looked for."""
     found = locate_nonfinite(learner.model, lambda: learner.loss(overflow.inputs, overflow.targets, learner.model)[1])
     earlier = found.direction != "forward" and not overflow.gradients_are_new and step > 0
     source = Source(step - earlier, found)
-    lr = float(learner.optimizer.param_groups[0]["lr"])
     clipped = learner.settings.clip_grad_norm or learner.settings.clip_grad_value
-    advice = f"lower optimizer.lr (it is {lr:g})" + ("" if clipped else " or set training.clip_grad_norm: 1.0")
-    return DivergedError(f"diverged at step {step}: {overflow}; at step {source.step}, {found}; {advice}", source)
+    parts = [
+        f"diverged at step {step}: {overflow}",
+        f"at step {source.step}, {found}",
+        f"lower optimizer.lr (it is {float(learner.optimizer.param_groups[0]['lr']):g})"
+        + ("" if clipped else " or set training.clip_grad_norm: 1.0"),
+        f"the record: {directory}",
+    ]
+    return DivergedError("; ".join(parts), source)

@@ -1,4 +1,4 @@
-"""What the machine refuses, in words: memory that runs out, a model that does not compile."""
+"""What the machine refuses, in words: memory that runs out, a model that does not compile, a batch of one row."""
 
 from __future__ import annotations
 
@@ -8,14 +8,18 @@ from contextlib import contextmanager
 import torch
 
 from nnvis.config import schema
-from nnvis.errors import RunError
+from nnvis.errors import InputError, RunError
 
 
 @contextmanager
 def explained(settings: schema.Training) -> Iterator[None]:
-    """Turns what is no fault of the program into a RunError that says what to change."""
+    """Turns what is no fault of the program into an error of one line that says what to change."""
     try:
         yield
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        raise InputError("training.batch_size: batch normalization needs more than one row in a batch") from error
     except (MemoryError, RuntimeError) as error:
         if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
             first_line = str(error).strip().splitlines()[0]

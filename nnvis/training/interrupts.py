@@ -45,9 +45,10 @@ def interruptible() -> Iterator[Interrupt]:
 
 
 @contextmanager
-def resumable(directory: Path) -> Iterator[None]:
+def resumable(directory: Path, *, trust: bool = False) -> Iterator[None]:
     """An interruption says how to go on with the run in this directory."""
     try:
         yield
     except KeyboardInterrupt:
-        raise KeyboardInterrupt(f"interrupted; nnvis train --resume {directory} goes on with it") from None
+        command = f"nnvis train --resume {directory}" + " --trust" * trust
+        raise KeyboardInterrupt(f"interrupted; {command} goes on with it") from None

@@ -96,7 +96,7 @@ class Loop:
             self.require_finite_weights("the weights are not finite")
             self.checkpoint()
         except NonfiniteError as overflow:
-            raise diverged(self.learner, state.step, overflow) from None
+            raise diverged(self.learner, state.step, overflow, self.directory) from None
         finally:
             self.account()
 
@@ -228,6 +228,7 @@ class Loop:
             best |= {"metric": self.learner.deciding_metric, "value": state.best_value}
             save_checkpoint(folder / "best.pt", best | {"architecture": content["architecture"]})
             self._best_saved = state.best_step
+        self._restart_clock()
 
     def restore(self, checkpoint: Mapping[str, Any]) -> None:
         """Go on where a checkpoint was saved; `state` has been read from it already."""

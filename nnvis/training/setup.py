@@ -105,8 +105,12 @@ def describe(config: Config, splits: Splits, learner: Learner, state: State) -> 
     resumed = f" · goes on at step {state.step:,}" if state.step else ""
     return (
         f"{config.name}: {rows} rows · {parameters:,} parameters · {training.device}{threads}"
-        f" · log about {_log_bytes(config, splits, learner) / 1e6:.1f} MB{resumed}"
+        f" · log about {_size(_log_bytes(config, splits, learner))}{resumed}"
     )
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e6:.1f} MB" if count > 1e6 else f"{count / 1e3:.0f} kB"
 
 
 def _log_bytes(config: Config, splits: Splits, learner: Learner) -> int:

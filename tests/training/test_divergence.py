@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -41,7 +42,7 @@ def error_after(learner: Learner, splits: Splits, spoil: Spoil) -> DivergedError
     learner.update()
     with pytest.raises(NonfiniteError) as caught:
         learner.passes(train, (None,))
-    return diverged(learner, 5, caught.value)
+    return diverged(learner, 5, caught.value, Path("runs/x"))
 
 
 @pytest.mark.parametrize(
@@ -59,7 +60,7 @@ def test_the_source_is_named(
     assert (error.source.found.direction, error.source.found.layer, error.source.step) == (direction, layer, step)
     assert str(error).startswith("diverged at step 5: the loss is nan; ") or spoil is huge_weights
     assert f"at step {step}, first in the {direction} pass, at {layer}: " in str(error)
-    assert str(error).endswith("or set training.clip_grad_norm: 1.0")
+    assert str(error).endswith("or set training.clip_grad_norm: 1.0; the record: runs/x")
 
 
 def test_gradients_of_the_step_in_progress_are_its_own(
@@ -71,6 +72,6 @@ def test_gradients_of_the_step_in_progress_are_its_own(
     spoilt_gradient(learner)
     with pytest.raises(NonfiniteError) as caught:
         learner.clip(passes, train)
-    error = diverged(learner, 5, caught.value)
+    error = diverged(learner, 5, caught.value, Path("runs/x"))
     assert (error.source.step, error.source.found.direction, error.source.found.layer) == (5, "backward", "linear1")
-    assert str(error).endswith("lower optimizer.lr (it is 0.1)")
+    assert str(error).endswith("lower optimizer.lr (it is 0.1); the record: runs/x")
