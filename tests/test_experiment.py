@@ -187,6 +187,16 @@ def test_ways_to_train(tmp_path: Path, sections: dict[str, Any], steps: int, epo
     assert np.isfinite(finished.summary["metrics"]["train"]["loss"])
 
 
+def test_the_graph_is_written_if_asked_for(tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    plain = run(tiny(training={"epochs": 1}), tmp_path)
+    drawn = run(tiny(training={"epochs": 1}, capture={"graph": True}), tmp_path)
+    nodes = EventAccumulator(str(drawn.path)).Reload().Graph().node
+    assert any("linear1" in node.name for node in nodes)
+    assert_same_weights(plain, drawn)
+
+
 def test_fp16_counts_no_skipped_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     build = torch.amp.GradScaler
     monkeypatch.setattr(torch.amp, "GradScaler", lambda device: build(device, init_scale=2.0**21))

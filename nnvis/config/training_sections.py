@@ -169,10 +169,10 @@ class Training(Section):
     compile: bool = False
     early_stopping: EarlyStopping | None = None
     checkpoint_every: PositiveInt = 1
-    """Epochs between checkpoints."""
+    """Epochs between checkpoints; more where saving them would take over 2% of the time."""
     device: Device = "auto"
     """auto, cpu, cuda, cuda:N or mps."""
-    threads: PositiveInt | None = None
+    threads: Annotated[int, Field(ge=1, le=1024)] | None = None
     """CPU threads; resolved when the run starts, since the bits of the result depend on it."""
 
     @model_validator(mode="before")
@@ -193,7 +193,7 @@ class Capture(Section):
     """What is measured while training runs, and how often."""
 
     every: PositiveInt | None = 10
-    """Steps between measured steps; null turns capture off."""
+    """Steps between measured steps; null turns capture off (the loss is then written every 100 steps)."""
     layers: Annotated[list[str], Field(min_length=1)] = ["*"]
     """Which layers, as globs over their names."""
     histograms: bool = True

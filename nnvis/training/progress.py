@@ -22,6 +22,7 @@ from rich.text import Text
 
 _REDRAW_S = 0.25  # a redraw costs about 2 ms
 _LINES = 20
+_VAL = {"loss/val": ".4g", "accuracy/val": ".1%"}
 
 
 class Quiet(AbstractContextManager["Quiet"]):
@@ -103,12 +104,16 @@ class Bar(Quiet):
             return
         rate = f"{(step - self._drawn_step) / (now - self._drawn):,.0f} steps/s"
         self._drawn, self._drawn_step = now, step
-        metrics = _metrics({"loss": loss} | _validation(self._evaluation))
-        self._progress.update(self._task, completed=step, metrics=metrics, rate=rate, refresh=True)
+        self._progress.update(self._task, completed=step, metrics=self._metrics(loss), rate=rate, refresh=True)
 
     def epoch(self, step: int, scalars: Mapping[str, float]) -> None:
         self._evaluation = scalars
-        self._progress.update(self._task, completed=step, metrics=_metrics(scalars))
+        self._progress.update(self._task, completed=step, metrics=self._metrics(scalars["loss/epoch"]))
+
+    def _metrics(self, loss: float) -> str:
+        """`loss 0.41  val 0.5, 91.2%`: a terminal may be 80 columns wide."""
+        val = [format(self._evaluation[tag], spec) for tag, spec in _VAL.items() if tag in self._evaluation]
+        return f"loss {loss:.4g}" + ("  val " + ", ".join(val) if val else "")
 
 
 def progress_for(*, quiet: bool, total_steps: int, first_step: int = 0) -> Quiet:
@@ -122,14 +127,10 @@ def _metrics(scalars: Mapping[str, float]) -> str:
     """`loss 0.41, val loss 0.5, val accuracy 91.2%`"""
     words = {"loss/epoch": "loss", "accuracy/epoch": "accuracy", "loss/val": "val loss", "accuracy/val": "val accuracy"}
     return ", ".join(
-        f"{words.get(tag, tag)} " + (f"{value:.1%}" if tag.startswith("accuracy") else f"{value:.4g}")
+        f"{words[tag]} " + (f"{value:.1%}" if tag.startswith("accuracy") else f"{value:.4g}")
         for tag, value in scalars.items()
-        if tag in words or tag == "loss"
+        if tag in words
     )
-
-
-def _validation(scalars: Mapping[str, float]) -> dict[str, float]:
-    return {tag: value for tag, value in scalars.items() if tag.endswith("/val")}
 
 
 def _duration(seconds: float) -> str:

@@ -56,4 +56,4 @@ def test_the_bar_shows_loss_validation_rate_and_time(monkeypatch: pytest.MonkeyP
             shown.step(step, 0.25)
             redraws.append(len(terminal.getvalue()) > before)
     assert sum(redraws) == 3  # four times a second at most
-    assert all(part in terminal.getvalue() for part in ("started", "loss 0.25, val loss 0.6123", "100 steps/s"))
+    assert all(part in terminal.getvalue() for part in ("started", "loss 0.25  val 0.6123", "100 steps/s"))
