@@ -215,7 +215,7 @@ def test_list_without_a_topic_lists_the_topics(capsys: pytest.CaptureFixture[str
         ("datasets", ("moons", "Two interleaved half circles (2 inputs, 2 classes).")),
         ("models", ("python", "The user's own `torch.nn.Module`. Needs `--trust`.")),
         ("layers", ("Linear", "out_features, bias=true")),
-        ("activations", ("leaky_relu", "negative_slope=0.01, inplace=false")),
+        ("activations", ("leaky_relu", "negative_slope=0.01")),
         ("losses", ("huber", "regression; squared up to `delta`, then linear")),
         ("optimizers", ("Adafactor", ADAFACTOR)),
         ("schedulers", ("StepLR", "step_size, gamma=0.1")),

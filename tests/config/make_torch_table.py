@@ -28,6 +28,9 @@ NOT_DATA = {"self", "args", "kwargs", "params", "optimizer", "last_epoch", "devi
 NOT_DATA |= {"return_indices", "scale_fn"}
 """Arguments that a config cannot give."""
 
+NOT_OFFERED = {"inplace", "differentiable", "capturable", "sparse", "batch_first"}
+"""Arguments that bring nothing here and break what reads a layer's input, a gradient or a batch."""
+
 FROM_INPUT = {  # the argument that follows from the layer's input
     "Linear": "in_features",
     "Conv": "in_channels",
@@ -155,7 +158,7 @@ def _parameters(cls: Any) -> dict[str, list[Any]]:
     return {
         name: _entry(cls.__name__, parameter, hints.get(name, inspect.Parameter.empty))
         for name, parameter in signature.parameters.items()
-        if name not in NOT_DATA and not name.startswith("_")
+        if name not in NOT_DATA | NOT_OFFERED and not name.startswith("_")
     }
 
 

@@ -47,7 +47,7 @@ layer = st.one_of(
     st.sampled_from(sorted({*torch_table().activations.values()} - {"Threshold"})),
     st.builds(lambda kind, size: {kind: size}, st.sampled_from(["Linear", "LSTM", "Embedding", "MaxPool2d"]), counts),
     st.builds(lambda *sizes: {"Conv2d": list(sizes)}, counts, counts),
-    st.builds(lambda p: {"Dropout": {"p": p, "inplace": True}}, st.floats(0, 1)),
+    st.builds(lambda p: {"Dropout": {"p": p}}, st.floats(0, 1)),
     st.sampled_from([{"LayerNorm": {"eps": 1}}, {"AdaptiveAvgPool2d": {"output_size": [1, None]}}, {"Flatten": None}]),
 )
 layers = st.recursive(

@@ -140,6 +140,7 @@ def test_the_length_is_epochs_or_steps(training: dict[str, int], length: tuple[i
         ({"model": {"kind": "mlp", "hidden": [3], "depth": 2, "width": 3}}, "model.hidden", "either"),
         ({"model": {"kind": "mlp", "width": 3}}, "model.width", "needs depth"),
         ({"training": {"epochs": 3, "steps": 3}}, "training.steps", "not both"),
+        ({"training": {"threads": 100_000}}, "training.threads", "at most 1024"),
         ({"training": {"clip_grad_norm": 1.0, "clip_grad_value": 1.0}}, "training.clip_grad_value", "not both"),
         ({"loss": "mean_squared_error"}, "loss", "digits is classification; choices: cross_entropy"),
         ({"loss": "binary_cross_entropy"}, "loss", "digits has 10"),

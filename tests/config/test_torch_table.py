@@ -137,6 +137,12 @@ def test_unusual_arguments_that_are_right(kind: str, given: dict[str, Any]) -> N
     assert check_arguments(kind, given, signature, LAYER_RANGES) == (given, [])
 
 
+@pytest.mark.parametrize("name", ["inplace", "differentiable", "capturable", "sparse", "batch_first"])
+def test_arguments_that_only_break_things_are_not_offered(name: str) -> None:
+    signatures = (*TABLE.layers.values(), *TABLE.optimizers.values())
+    assert not any(name in signature for signature in signatures)
+
+
 def test_each_reason_why_a_class_is_not_usable_reaches_the_user() -> None:
     for kind, reason in TABLE.unusable.items():
         text = f"name: a\ndata: {{kind: digits}}\nmodel: {{kind: layers, layers: [{kind}]}}\n"

@@ -13,6 +13,7 @@ from torch import nn
 from nnvis.config.schema import Layers, TorchLayer
 from nnvis.errors import InputError
 from nnvis.models import build_model
+from nnvis.models.inferred_sizes import complete_arguments
 from nnvis.models.layer_list import layer_list
 
 
@@ -169,7 +170,6 @@ FLAT = ("Flatten", {"Linear": 2})
             0,
             ["in_features is 9", "must be 8", "leave it out"],
         ),
-        ([{"LSTM": {"hidden_size": 2, "batch_first": False}}, *FLAT], SEQUENCE, 0, ["batch_first is False", "True"]),
         # text
         ([{"Linear": 2}], TEXT, 9, ["model.layers.0: Linear", "token ids", "begin with `- Embedding: 32`"]),
         ([{"Embedding": 4}, *FLAT], ROW, 0, ["Embedding", "token ids", "the data are numbers"]),
@@ -177,7 +177,6 @@ FLAT = ("Flatten", {"Linear": 2})
         # blocks
         (["ReLU", {"residual": ["ReLU", {"Linear": 3}]}], ROW, 0, ["model.layers.1: residual", "(N, 8)", "(N, 3)"]),
         ([{"residual": [{"sequential": ["ReLU", "BatchNorm2d"]}]}], ROW, 0, ["model.layers.0.residual.0.sequential.1"]),
-        ([{"residual": [{"ReLU": {"inplace": True}}]}], ROW, 0, ["model.layers.0.residual.0", "inplace"]),
     ],
     ids=str,
 )
@@ -188,6 +187,11 @@ def test_what_does_not_fit_is_told_where_it_stands(
         build(*entries, shape=shape, vocabulary=vocabulary)
     for phrase in phrases:
         assert phrase in str(error.value)
+
+
+def test_no_layer_works_in_place():
+    with pytest.raises(InputError, match=r"^here: inplace is True, but must be False"):
+        complete_arguments(nn.ReLU, {"inplace": True}, torch.zeros(3, 8), 0, "here")
 
 
 def test_a_layer_that_this_torch_does_not_have_is_refused(monkeypatch: pytest.MonkeyPatch):
