@@ -14,6 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from nnvis.config.problems import among
+from nnvis.errors import InputError
+
 _NOT_ELEMENTWISE = (nn.MultiheadAttention, nn.Softmax, nn.Softmin, nn.Softmax2d, nn.LogSoftmax)
 NONLINEARITIES: tuple[type[nn.Module], ...] = tuple(
     kind
@@ -46,7 +49,15 @@ class Layer:
 
 
 def find_layers(model: nn.Module, patterns: Sequence[str] = ("*",)) -> list[Layer]:
-    """The layers of a model whose names match one of the globs, in the order of `named_modules()`."""
+    """The layers of a model whose names match one of the globs, in the order of `named_modules()`.
+
+    Raises InputError for a glob that matches none.
+    """
+    named = [(name, module) for name, module in _named_modules(model) if _is_layer(module)]
+    names = [name for name, _ in named]
+    for pattern in patterns:
+        if names and not any(fnmatchcase(name, pattern) for name in names):
+            raise InputError(f"capture.layers: {pattern!r} matches no layer{among(pattern, names)}")
     return [
         Layer(
             name=name,
@@ -55,8 +66,8 @@ def find_layers(model: nn.Module, patterns: Sequence[str] = ("*",)) -> list[Laye
             nonlinearity=isinstance(module, NONLINEARITIES),
             bounds=output_bounds(module),
         )
-        for name, module in _named_modules(model)
-        if _is_layer(module) and any(fnmatchcase(name, pattern) for pattern in patterns)
+        for name, module in named
+        if any(fnmatchcase(name, pattern) for pattern in patterns)
     ]
 
 

@@ -247,6 +247,6 @@ def _gradient_scalars(grad_norms: FloatArray, clipped_norms: FloatArray) -> dict
         return {}
     before, after = np.linalg.norm(grad_norms), np.linalg.norm(clipped_norms)
     scalars = {"grad_norm/total": float(before)}
-    if len(clipped_norms) and before > 0:
+    if len(clipped_norms) and 0 < before < np.inf:
         scalars["clip_factor"] = float(after / before)
     return scalars

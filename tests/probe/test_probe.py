@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from torch.nn.modules import module as torch_module
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from nnvis.errors import InputError
 from nnvis.probe import Probe, statistics
 from nnvis.record.vocabulary import ABSENCE_REASONS, LAYER_QUANTITIES, LayerValues, Measurement
 
@@ -292,6 +293,13 @@ def test_of_a_closure_the_last_evaluation_counts():
 def test_steps_are_numbered_by_the_updates_before_them():
     written = watch(mlp(), loss_on(batch(9, 6)), steps=7, every=3, first_step=4)
     assert [m.step for m in written] == [6, 9]
+
+
+def test_a_glob_chooses_layers_and_one_that_matches_none_is_refused():
+    written = watch(mlp(), loss_on(batch(9, 6)), layers=["[02]"])
+    assert written.column("activation_mean").layers == written.column("grad_norm").layers == ("0", "2")
+    with pytest.raises(InputError, match="'hidden\\*' matches no layer; choices: 0, 1, 2"):
+        watch(mlp(), loss_on(batch(9, 6)), layers=["0", "hidden*"])
 
 
 def test_forward_passes_without_a_backward_pass_do_not_count():
