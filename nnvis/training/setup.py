@@ -61,6 +61,7 @@ def build_learner(config: Config, splits: Splits) -> Learner:
         "vocabulary_size": len(splits.vocabulary),
     }
     model = build_model(config.model, **architecture).to(device, precision.dtype)
+    find_layers(model, config.capture.layers)  # a glob that matches none is refused before a directory is made
     optimizer = build_optimizer(config.optimizer, model)
     steps, epochs = length_of(config).total(build_batches(config, splits).steps_per_epoch)
     schedule = build_schedule(config.schedule, optimizer, steps=steps, epochs=epochs, validates=splits.val is not None)
