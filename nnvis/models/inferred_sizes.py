@@ -64,6 +64,8 @@ def complete_arguments(
     if issubclass(kind, _SEQUENTIAL):
         inferred["batch_first"] = True
     parameters = inspect.signature(kind).parameters
+    if "inplace" in parameters:
+        inferred["inplace"] = False  # it would change what a residual block adds, and what is measured
     if "dim" in parameters and parameters["dim"].default is None:
         inferred["dim"] = 1 if batch.ndim >= 4 else -1
     name = torch_table().inferred.get(kind.__name__ if kind is not SelfAttention else "MultiheadAttention")

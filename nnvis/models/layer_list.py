@@ -48,8 +48,6 @@ def _build_all(
 def _build(entry: TorchLayer, batch: Tensor, path: str, vocabulary_size: int) -> tuple[nn.Module, Tensor]:
     if entry.kind not in ("sequential", "residual"):
         return _torch_layer(entry, batch, f"{path}: {entry.kind}", vocabulary_size)
-    if entry.kind == "residual" and entry.children[0].arguments.get("inplace"):
-        raise InputError(f"{path}.residual.0: inplace would change the input that residual adds; leave it out")
     layers, outputs = _build_all(entry.children, batch, f"{path}.{entry.kind}", vocabulary_size)
     if entry.kind == "sequential":
         return Chain(layers), outputs

@@ -32,7 +32,7 @@ class RecurrentNetwork(nn.Module):
         self.embedding: nn.Embedding | None = None
         features = input_shape[-1]
         if vocabulary_size:
-            features = section.embedding
+            features = section.embedding or 32
             self.embedding = nn.Embedding(vocabulary_size, features, padding_idx=0)
         cell = {"RNN": nn.RNN, "LSTM": nn.LSTM, "GRU": nn.GRU}[section.cell]
         for number in range(1, section.layers + 1):
