@@ -14,6 +14,7 @@ import csv
 import io
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -22,7 +23,9 @@ from nnvis.data.source import FLOAT32_MAX, FloatArray
 from nnvis.errors import InputError
 
 DELIMITERS = (",", ";", "\t", "|")
-MISSING = frozenset(("", "nan"))
+NO_TEXT = frozenset(("", "nan"))
+PLACEHOLDERS = frozenset(("", "na", "n/a", "null", "none", "-", "?"))
+"""What stands for a missing number; among texts all but the empty cell may be meant."""
 
 
 def number(cell: str) -> float | None:
@@ -41,6 +44,17 @@ def all_numbers(cells: list[str]) -> FloatArray | None:
     except ValueError:
         return None
     return values if (np.abs(values) <= FLOAT32_MAX).all() and "_" not in "".join(cells) else None
+
+
+def _kind(cell: str) -> Literal["number", "text", "bad"]:
+    """A number with a decimal comma is meant as one; "bad" are placeholders and what is beyond float32."""
+    if number(cell.replace(",", ".")) is not None:
+        return "number"
+    try:
+        float(cell)
+    except ValueError:
+        return "bad" if cell.casefold() in PLACEHOLDERS else "text"
+    return "bad"
 
 
 @dataclass(frozen=True)
@@ -64,12 +78,20 @@ class Table:
         hint = f"; does {delimiter!r} separate the columns? Then set data.delimiter" if delimiter else ""
         raise InputError(f"{key}: {self.path}:1: {not_among(name, self.columns)}{hint}")
 
-    def is_numeric(self, name: str) -> bool:
-        """Whether most cells of a column are numbers (or would be with a decimal point): the others are mistakes."""
+    def is_numeric(self, name: str, instead: str = "") -> bool:
+        """Whether a column holds numbers, by most of the cells that are not missing. A text among them is a mistake
+        that `numbers` notes; a number among texts is noted here, with what may be done `instead`.
+        """
         cells = self.columns[name]
-        return all_numbers(cells) is not None or sum(
-            number(cell.replace(",", ".")) is not None for cell in cells
-        ) * 2 > len(cells)
+        if all_numbers(cells) is not None:
+            return True
+        kinds = list(map(_kind, cells))
+        if kinds.count("number") >= kinds.count("text"):
+            return True
+        for row, kind in enumerate(kinds):
+            if kind == "number":
+                self.refuse(name, row, f"a text as in most rows{instead}")
+        return False
 
     def numbers(self, name: str, expected: str = "a number") -> FloatArray:
         """A column as (N,) float64, all NaN where a cell is bad."""
@@ -85,7 +107,7 @@ class Table:
     def texts(self, name: str) -> list[str]:
         """A column as text, none of it missing."""
         for row, cell in enumerate(self.columns[name]):
-            if cell.casefold() in MISSING:
+            if cell.casefold() in NO_TEXT:
                 self.refuse(name, row, "a text")
         return self.columns[name]
 

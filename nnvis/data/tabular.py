@@ -70,9 +70,10 @@ def _feature_columns(table: Table, section: schema.Csv, target: str) -> list[str
 
 
 def _guessed_task(table: Table, target: str) -> str:
-    if not table.is_numeric(target):
+    instead = " (or set data.task: classification)"
+    if not table.is_numeric(target, instead):
         return "classification"
-    values = table.numbers(target, "a number (or set data.task: classification)")
+    values = table.numbers(target, f"a number{instead}")
     table.refuse_bad_cells()
     whole = bool((values == np.floor(values)).all())
     return "classification" if whole and len(np.unique(values)) <= MOST_GUESSED_CLASSES else "regression"

@@ -138,6 +138,30 @@ def test_features_choose_and_order_the_inputs(table: LoadTable) -> None:
             {},
             "t.csv:5: column 'y': found 'x', expected a number (or set data.task: classification)",
         ),
+        (
+            column(["x", "low", 2, "n/a", "high"]),
+            {},
+            "t.csv:4: column 'y': found '2', expected a text as in most rows (or set data.task: classification)",
+        ),
+        (
+            'x,y\n1,a\nn/a,b\nNone,b\n"2,5",b\nnull,a\n',
+            {},
+            "t.csv:3: column 'x': found 'n/a', expected a number\n"
+            "t.csv:4: column 'x': found 'None', expected a number\n"
+            "t.csv:5: column 'x': found '2,5', expected a number (with a decimal point)\n"
+            "t.csv:6: column 'x': found 'null', expected a number",
+        ),
+        (
+            "x,y\n1,a\ninf,b\n1e400,b\n",
+            {},
+            "t.csv:3: column 'x': found 'inf', expected a number\n"
+            "t.csv:4: column 'x': found '1e400', expected a number",
+        ),
+        (
+            "x,y\nred,a\n12,b\nNA,b\nblue,b\n",
+            {},
+            "t.csv:3: column 'x': found '12', expected a text as in most rows",
+        ),
         (column(["a"] * 9), {}, "t.csv: column 'y': found one class (a), expected two or more"),
         (column([7] * 9), {}, "t.csv: column 'y': found one class (7), expected two or more"),
         (column([0, 1, -1]), {}, f"t.csv:4: column 'y': found '-1', {LABEL}"),
