@@ -65,7 +65,8 @@ def train(
     if previous:
         config = resumed_config(config, load_config(previous / "config.yaml", trust=trust), previous)
     config = resolve(config)
-    with cpu_threads(config.training.threads), seeded(config.seed, torch.device(config.training.device)):
+    target = torch.device(config.training.device)
+    with cpu_threads(config.training.threads), seeded(config.seed, target), explained(config.training):
         splits = load_splits(config.data, config.seed)
         config = with_loss(config, splits)
         learner = build_learner(config, splits)
@@ -102,7 +103,6 @@ def _train_in(directory: Path, config: Config, splits: Splits, learner: Learner,
     with (
         progress_for(quiet=quiet, total_steps=steps, first_step=state.step) as progress,
         Conclusion(directory, config, learner, state, recording, illustrate, progress.say) as conclusion,
-        explained(config.training),
     ):
         progress.say(describe(config, splits, learner, state))
         loop = Loop(learner, batches, placed["train"], placed.get("val"), length, state, recording, progress, directory)

@@ -244,10 +244,19 @@ def interrupt_at(step: int, signum: int, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 @pytest.mark.parametrize(
-    ("step", "signum"), [(5, signal.SIGINT), (9, signal.SIGTERM), (22, signal.SIGTERM), (36, signal.SIGINT)]
+    ("step", "signum", "sections"),
+    [
+        (5, signal.SIGINT, {"training": {"early_stopping": {"patience": 3}}}),
+        (9, signal.SIGTERM, {"optimizer": {"kind": "Adam"}}),
+        (22, signal.SIGTERM, {"training": {"early_stopping": {"patience": 3}, "clip_grad_norm": 0.1}}),
+        (36, signal.SIGINT, {"model": {"kind": "mlp", "hidden": [4], "norm": "batch"}}),
+        (7, signal.SIGINT, {"training": {"precision": "fp16", "accumulate": 2}}),
+        (2, signal.SIGTERM, {"optimizer": {"kind": "LBFGS"}, "training": {"batch_size": "full"}}),
+        (10, signal.SIGTERM, {"training": {"epochs": None, "steps": 12}, "capture": {"every": None}}),
+    ],
 )
-def test_an_interrupted_run_goes_on(tmp_path: Path, step: int, signum: int) -> None:
-    config = tiny(training={"early_stopping": {"patience": 3}})
+def test_an_interrupted_run_goes_on(tmp_path: Path, step: int, signum: int, sections: dict[str, Any]) -> None:
+    config = tiny(**sections)
     whole = run(config, tmp_path / "whole")
     with pytest.MonkeyPatch.context() as patch:
         interrupt_at(step, signum, patch)
