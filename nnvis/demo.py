@@ -7,7 +7,9 @@ Both are the shipped config `vanishing_sigmoid`; the twin differs in its activat
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
+from shutil import which
 
 from nnvis import experiment
 from nnvis.figures import draw_demo
@@ -34,9 +36,17 @@ def run_demo(runs: str | Path = "runs") -> str:
             "",
             "Pictures:",
             *(f"  {picture}" for picture in pictures),
-            f"Every layer, step by step: tensorboard --logdir {runs}",
+            f"Every layer, step by step, live: {_tensorboard()} --logdir {runs}",
         ]
     )
+
+
+def _tensorboard() -> str:
+    """How to call the TensorBoard of this environment from here, even where the environment is not activated."""
+    beside_python = Path(sys.executable).with_name("tensorboard")
+    if which("tensorboard") or not beside_python.exists():
+        return "tensorboard"
+    return str(beside_python.relative_to(Path.cwd()) if beside_python.is_relative_to(Path.cwd()) else beside_python)
 
 
 def _measured(run: Run) -> str:

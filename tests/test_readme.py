@@ -102,7 +102,7 @@ def test_the_demonstration(folder: Path) -> None:
     assert 0.1 < ratio_of_twin < 10
     told = re.search(r"reads (\d+)% of the digits", TEXT)
     assert told
-    assert abs(accuracy_of_twin - int(told[1])) <= 2  # other processors round differently
+    assert abs(accuracy_of_twin - int(told[1])) <= 4  # other processors round differently
     pictures = [folder / line.strip() for line in done.stdout.splitlines() if line.endswith(".png")]
     assert [picture.name for picture in pictures] == ["gradient_flow.png", "learning_curves.png"]
     assert all(picture.is_file() for picture in pictures)
