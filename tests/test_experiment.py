@@ -300,7 +300,7 @@ print(kills)
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_a_killed_run_goes_on(tmp_path: Path) -> None:
-    config = tiny(training={"epochs": 40, "early_stopping": {"patience": 40}})
+    config = tiny(training={"epochs": 25, "early_stopping": {"patience": 25}})
     whole = run(config, tmp_path / "whole")
     command = [sys.executable, "-c", KILLER, tmp_path / "parts", whole.path / "config.yaml"]
     child = subprocess.run(
