@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from typing import Any
 
+import torch
 from torch import Tensor, nn
 
+_RECURRENT = (nn.RNNBase, nn.RNNCellBase)
 _SHORT_NAMES = {"MultiheadAttention": "attention", "TransformerEncoderLayer": "encoder"}
 
 
@@ -26,7 +29,7 @@ class Chain(nn.Module):
     def forward(self, inputs: Tensor) -> Tensor:
         outputs = inputs
         for name in self.order:
-            outputs = self._modules[name](outputs)  # pyright: ignore[reportOptionalCall]  # quicker than getattr
+            outputs = run(self._modules[name], outputs)  # pyright: ignore[reportArgumentType]  # quicker than getattr
             if isinstance(outputs, tuple):
                 outputs = outputs[0]
         return outputs
@@ -42,6 +45,14 @@ class Residual(Chain):
     def forward(self, inputs: Tensor) -> Tensor:
         outputs = super().forward(inputs)
         return outputs + (inputs if self.projection is None else self.projection(inputs))
+
+
+def run(layer: nn.Module, inputs: Any) -> Any:
+    """What a layer gives. Recurrent ones stay in float32 on a CPU: many lack the kernels that autocast asks for."""
+    if not isinstance(layer, _RECURRENT) or not torch.is_autocast_enabled("cpu"):
+        return layer(inputs)
+    with torch.autocast("cpu", enabled=False):
+        return layer(inputs.float())
 
 
 def stem(kind: str) -> str:

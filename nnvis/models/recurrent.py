@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from nnvis.config.schema import Rnn
-from nnvis.models.chain import label
+from nnvis.models.chain import label, run
 from nnvis.models.shapes import require_sequence
 
 
@@ -53,19 +53,18 @@ class RecurrentNetwork(nn.Module):
         if self.embedding is not None:
             steps = self.embedding(inputs)  # (N, T, F)
             lengths = (inputs != 0).sum(1).clamp(min=1)  # (N,)
-        with torch.autocast("cpu", enabled=False):  # many CPUs lack the bfloat16 kernels that autocast asks for
-            for name in self.order:
-                layer = getattr(self, name)
-                steps = _run(layer, steps, lengths) if isinstance(layer, nn.RNNBase) else layer(steps)
+        for name in self.order:
+            layer = getattr(self, name)
+            steps = _run(layer, steps, lengths) if isinstance(layer, nn.RNNBase) else layer(steps)
         return self.output(_last_state(steps, lengths, self.bidirectional))
 
 
 def _run(layer: nn.RNNBase, steps: Tensor, lengths: Tensor | None) -> Tensor:
     """(N, T, F) -> (N, T, H)."""
     if lengths is None or not layer.bidirectional:  # what comes after the last step cannot reach back to it
-        return layer(steps)[0]
+        return run(layer, steps)[0]
     packed = pack_padded_sequence(steps, lengths.cpu(), batch_first=True, enforce_sorted=False)
-    return pad_packed_sequence(layer(packed)[0], batch_first=True, total_length=steps.shape[1])[0]
+    return pad_packed_sequence(run(layer, packed)[0], batch_first=True, total_length=steps.shape[1])[0]
 
 
 def _last_state(steps: Tensor, lengths: Tensor | None, bidirectional: bool) -> Tensor:

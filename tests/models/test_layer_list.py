@@ -189,6 +189,16 @@ def test_what_does_not_fit_is_told_where_it_stands(
         assert phrase in str(error.value)
 
 
+@pytest.mark.parametrize("entries", [[{"LSTM": 4}], [{"Linear": 4}, {"residual": [{"GRU": 4}]}]], ids=str)
+def test_recurrent_layers_run_in_bfloat16_on_any_cpu(entries: list[Any]):
+    model = build(*entries, "Flatten", {"Linear": 2}, shape=SEQUENCE)
+    inputs = torch.randn(3, *SEQUENCE)
+    with torch.autocast("cpu", torch.bfloat16):
+        outputs = model(inputs)
+    outputs.sum().backward()
+    torch.testing.assert_close(outputs.float(), model(inputs), atol=0.05, rtol=0.05)
+
+
 def test_no_layer_works_in_place():
     with pytest.raises(InputError, match=r"^here: inplace is True, but must be False"):
         complete_arguments(nn.ReLU, {"inplace": True}, torch.zeros(3, 8), 0, "here")
