@@ -17,6 +17,9 @@ from nnvis.errors import InputError
 if TYPE_CHECKING:
     from nnvis.config import schema
 
+CHANNELS = (1, 3, 4)
+"""How many an image has: grey, colours, colours and transparency."""
+
 
 def load_npz(section: schema.Npz, rng: np.random.Generator) -> Source:
     """The arrays `inputs` (N, ...) and `targets` (N,) or (N, K) of a file that `numpy.savez` wrote."""
@@ -59,6 +62,10 @@ def from_arrays(
         raise InputError(f"{inputs_name}: shape {inputs.shape} with targets {targets.shape}, expected rows of data")
     if len(inputs) != len(targets):
         raise InputError(f"{inputs_name}: {len(inputs)} rows, but there are {len(targets)} targets")
+    if inputs.ndim > 4:
+        raise InputError(f"{inputs_name}: shape {inputs.shape}, expected (N, F), (N, T, F) or (N, C, H, W)")
+    if inputs.ndim == 4 and inputs.shape[-1] in CHANNELS and inputs.shape[1] not in CHANNELS:
+        raise InputError(f"{inputs_name}: shape {inputs.shape} looks like (N, H, W, C), expected (N, C, H, W)")
     inputs = inputs[:, None] if inputs.ndim == 1 else inputs
     _refuse_nonfinite(inputs, inputs_name)
     names = tuple(f"x{k}" for k in range(inputs.shape[-1])) if inputs.ndim <= 3 else ()

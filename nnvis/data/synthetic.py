@@ -82,10 +82,6 @@ def plane(section: schema.Plane, rng: np.random.Generator) -> Source:
 
 def noisy_linear(section: schema.NoisyLinear, rng: np.random.Generator) -> Source:
     """A random linear map of standard normal inputs, of which all but `informative` have weight 0, plus noise."""
-    if section.informative > section.features:
-        raise InputError(
-            f"data.informative: {section.informative} informative inputs, but data.features is {section.features}"
-        )
     weights = np.zeros((section.features, 1))
     weights[rng.choice(section.features, section.informative, replace=False)] = rng.normal(
         size=(section.informative, 1)

@@ -55,6 +55,14 @@ def test_task_may_be_named(tmp_path: Path, load: Any) -> None:
         ({"x": X, "z": X}, "data.targets: a.npz: no array 'y'; there are 'x', 'z'"),
         ({"x": X, "y": np.arange(9)}, "a.npz: array 'x': 12 rows, but there are 9 targets"),
         ({"x": X[:0], "y": X[:0]}, "a.npz: array 'x': shape (0, 2) with targets (0, 2), expected rows of data"),
+        (
+            {"x": np.zeros((12, 8, 9, 3)), "y": X},
+            "a.npz: array 'x': shape (12, 8, 9, 3) looks like (N, H, W, C), expected (N, C, H, W)",
+        ),
+        (
+            {"x": np.zeros((12, 2, 2, 2, 2)), "y": X},
+            "a.npz: array 'x': shape (12, 2, 2, 2, 2), expected (N, F), (N, T, F) or (N, C, H, W)",
+        ),
         ({"x": np.full((12, 2), "a"), "y": X}, "a.npz: array 'x': holds <U1, expected numbers"),
         (
             {"x": np.where(X > 20, np.nan, X), "y": X},
