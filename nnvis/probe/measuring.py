@@ -20,7 +20,7 @@ from nnvis.probe.histograms import BINS
 from nnvis.probe.layers import Layer
 from nnvis.probe.parameters import ParameterReadings, Readings
 from nnvis.probe.readings import CallReading
-from nnvis.probe.statistics import Number, number
+from nnvis.probe.statistics import Number, number, widest
 from nnvis.probe.transfer import Transfer
 from nnvis.record.vocabulary import (
     ABSENCE_REASONS,
@@ -130,7 +130,7 @@ def _call_sums(reading: CallReading) -> tuple[Number, ...]:
     return (
         *((read.count, read.mean, read.squared_deviations, read.absmax, read.nonfinite) if read else _NOTHING[:5]),
         *(
-            (active.numel(), number(active.sum()), number(torch.count_nonzero(active)))
+            (active.numel(), number(active.sum(dtype=widest(active))), number(torch.count_nonzero(active)))
             if active is not None
             else _NOTHING[:3]
         ),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -17,9 +17,11 @@ Readings = dict[int, Number]  # by the parameter's position in the model's list
 class ParameterReadings:
     """Of one step. Gradients are scaled as they came, if a GradScaler scales."""
 
-    def __init__(self, parameters: Sequence[nn.Parameter]) -> None:
+    def __init__(self, parameters: Sequence[nn.Parameter], sample_sizes: Mapping[int, int]) -> None:
+        """`sample_sizes`: by position, how many values of a gradient go into its layer's histogram."""
         self.count = len(parameters)
         self._parameters = parameters
+        self._sample_sizes = sample_sizes
         self._before: dict[int, Tensor] = {}
         self.weight_norms: Readings = {}  # before the update
         self.update_norms: Readings = {}
@@ -37,7 +39,9 @@ class ParameterReadings:
         self.grad_norms = dict(zip(grads, norms(list(grads.values())), strict=True))
         self.grad_nonfinite = {i: nonfinite_given(norm, grads[i]) for i, norm in self.grad_norms.items()}
         if histogram:
-            self._grad_samples = {i: sample(grad).clone() for i, grad in grads.items()}
+            self._grad_samples = {
+                i: sample(grad, self._sample_sizes[i]).clone() for i, grad in grads.items() if i in self._sample_sizes
+            }
 
     def before_update(self, positions: Iterable[int]) -> None:
         """Remember where these parameters are, and what is left of their gradients after clipping."""
@@ -60,7 +64,7 @@ class ParameterReadings:
     def grad_histogram(self, positions: Iterable[int]) -> Tensor | None:
         """(B + 2,) counts of the gradients of several parameters together."""
         samples = [self._grad_samples[i] for i in positions if i in self._grad_samples]
-        return magnitude_counts(sample(torch.cat(samples))) if samples else None
+        return magnitude_counts(torch.cat(samples)) if samples else None
 
 
 def _gradients(parameters: Iterable[tuple[int, nn.Parameter]]) -> dict[int, Tensor]:

@@ -16,6 +16,7 @@ has ended (after DDP's reduction, before clipping) all parameter gradients are r
 from __future__ import annotations
 
 import functools
+import math
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -29,6 +30,7 @@ from torch.nn.modules.module import register_module_forward_hook, register_modul
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
+from nnvis.probe.histograms import SAMPLE_SIZE
 from nnvis.probe.layers import Layer, find_layers, first_tensor, is_compiled, units_in_dim_1
 from nnvis.probe.measuring import Owners, Pending, Scales
 from nnvis.probe.parameters import ParameterReadings
@@ -71,7 +73,7 @@ class Probe:
         optimizers: Sequence[Optimizer],
         *,
         write: Write,
-        every: int | Callable[[int], bool] = 10,
+        every: int = 10,
         layers: Sequence[str] = ("*",),
         histograms: bool = True,
         histogram_every: int = 100,
@@ -85,6 +87,13 @@ class Probe:
         self._parameters = list(model.parameters())
         self._positions = {id(p): position for position, p in enumerate(self._parameters)}
         self._layers = find_layers(model, layers)
+        self._sample_sizes = {
+            self._positions[id(p)]: math.ceil(
+                SAMPLE_SIZE * p.numel() / max(1, sum(q.numel() for q in layer.parameters))
+            )
+            for layer in self._layers
+            for p in layer.parameters
+        }
         self._by_module = {layer.module: layer for layer in self._layers}
         self._compiled = is_compiled(model)
         self._optimizers = list(optimizers)
@@ -127,7 +136,7 @@ class Probe:
 
     def measures(self, step: int) -> bool:
         """Whether the step with this number is a measured one."""
-        return self._every(step) if callable(self._every) else step % self._every == 0
+        return step % self._every == 0
 
     def flush(self) -> None:
         """Hand over the measured step that still waits for its numbers, if there is one."""
@@ -171,7 +180,7 @@ class Probe:
         if not self.measures(self.step):
             return
         due = self._histograms and self._histogram_is_due()
-        self._current = step = _Step(ParameterReadings(self._parameters), histogram=due)
+        self._current = step = _Step(ParameterReadings(self._parameters, self._sample_sizes), histogram=due)
         if self._layers and not self._compiled:
             step.handles.append(register_module_forward_pre_hook(self._before_forward))
             step.handles.append(register_module_forward_hook(self._after_forward))
@@ -188,9 +197,7 @@ class Probe:
             self._current = None
 
     def _histogram_is_due(self) -> bool:
-        if callable(self._every):
-            return self.step % self._histogram_every == 0
-        measured_steps_between = max(1, -(-self._histogram_every // self._every))
+        measured_steps_between = math.ceil(self._histogram_every / self._every)
         return (self.step // self._every) % measured_steps_between == 0
 
     @_spares_the_training
@@ -206,12 +213,16 @@ class Probe:
             self._current.parameters.after_update()
         if optimizer is not self._optimizers[0]:
             return
+        if _was_skipped(optimizer):
+            self._end_step()
+            self._begin_step()
+            return
         self.flush()
         if self._current is not None and self._current.backward_passes:
             self._pending = self._conclude(self._current)
-            self.steps_measured += 1
             if not self._pending.under_way:
                 self.flush()
+            self.steps_measured += 1
         self._end_step()
         self.step += 1
         self._begin_step()
@@ -405,6 +416,12 @@ def _layer_info(name: str, reading: CallReading) -> LayerInfo:
         trainable=sum(p.numel() for p in parameters if p.requires_grad),
         group="nonlinearity" if reading.layer.nonlinearity else "",
     )
+
+
+def _was_skipped(optimizer: Optimizer) -> bool:
+    """Whether a fused optimizer's step did nothing, since GradScaler had found an overflow. Waits for the device."""
+    found_inf = getattr(optimizer, "found_inf", None)
+    return found_inf is not None and bool(found_inf)
 
 
 def _scale_of(scaler: torch.amp.GradScaler | None) -> Number:

@@ -46,11 +46,6 @@ class Moments:
     absmax: Number
     nonfinite: Number  # number of NaN and Inf
 
-    @property
-    def std(self) -> Number:
-        """Standard deviation with Bessel's correction, as `Tensor.std`; 0 for a single value."""
-        return (self.squared_deviations / max(self.count - 1, 1)) ** 0.5
-
     def merge(self, other: Moments) -> Moments:
         """The moments of both together (Chan, Golub & LeVeque 1979)."""
         count = self.count + other.count
@@ -126,13 +121,13 @@ def active_counts(x: Tensor, unit_dim: int, *, non_negative: bool = False) -> Te
     """(U,) how many of each unit's values are not exactly 0. A unit is an index of dimension `unit_dim`."""
     active = x.sign() if non_negative else x.sign().abs_()
     other_dims = [d for d in range(x.dim()) if d != unit_dim % x.dim()]
-    return active.sum(other_dims) if other_dims else active
+    return active.sum(other_dims, dtype=torch.float32) if other_dims else active.float()  # half would round counts
 
 
 def saturated_count(x: Tensor, bounds: tuple[float, float]) -> Number:
     """How many values lie within 3% of the range from either bound."""
     low, high = bounds
-    distance = x.sub((low + high) / 2).abs_()
+    distance = _flat(x).sub((low + high) / 2).abs_()
     return number(torch.ge(distance, (high - low) * (0.5 - SATURATION_MARGIN), out=distance).sum())
 
 

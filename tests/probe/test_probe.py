@@ -21,7 +21,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from nnvis.errors import InputError
 from nnvis.probe import Probe, statistics
-from nnvis.record.vocabulary import ABSENCE_REASONS, LAYER_QUANTITIES, LayerValues, Measurement
+from nnvis.record.vocabulary import ABSENCE_REASONS, HISTOGRAM_EDGES, LAYER_QUANTITIES, LayerValues, Measurement
 
 
 class Steps(list[Measurement]):
@@ -423,6 +423,44 @@ def test_other_precisions(dtype):
     written = watch(model, loss_on(inputs))
     expected = torch.cat([p.grad.double().flatten() for p in plain[0].parameters()]).norm()
     assert written.value("grad_norm", "0") == pytest.approx(float(expected), rel=1e-3)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_counts_of_half_precision_are_exact(dtype):
+    net = nn.Sequential(nn.Linear(1, 33), nn.Sigmoid(), nn.Linear(33, 33), nn.ReLU()).to(dtype)
+    inputs = batch(3001, 1).to(dtype)
+    plain = copy.deepcopy(net)
+    relu, sigmoid = plain(inputs), plain[:2](inputs)
+    written = watch(net, lambda m: m(inputs).sum())
+    assert written.value("zero_fraction", "1") == 0
+    assert written.value("zero_fraction", "3") == pytest.approx(float((relu == 0).double().mean()))
+    saturated = ((sigmoid.double() - 0.5).abs() >= 0.47).double().mean()
+    assert written.value("saturated_fraction", "1") == pytest.approx(float(saturated), abs=1e-3)
+
+
+def test_a_layers_histogram_holds_its_parameters_in_proportion():
+    net = nn.Sequential(nn.Linear(512, 512))
+    written = watch(net, lambda m: m(1e-6 * batch(4, 512)).sum(), histogram_every=1)
+    counts = written[0].histograms["grad"].counts[0]
+    large = counts[:-2][np.abs(HISTOGRAM_EDGES[:-1]) >= 1e-3].sum()  # the bias's gradient is 4
+    assert counts.sum() <= 4100
+    assert large / counts.sum() == pytest.approx(1 / 513, abs=1e-3)
+
+
+def test_a_fused_optimizers_skipped_step_is_no_step():
+    inputs, model, written = batch(9, 6), mlp(), Steps()
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.01, fused=True)
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**40)
+    with Probe(model, [optimizer], write=written.append, every=1, scaler=scaler) as probe:
+        for step in range(4):
+            optimizer.zero_grad()
+            scaler.scale(loss_on(inputs)(model) * (math.inf if step < 2 else 1.0)).backward()
+            scaler.step(optimizer)
+            scaler.update()
+    assert [m.step for m in written] == [0, 1]
+    assert probe.step == 2
+    assert np.isfinite(written.column("grad_norm").values).all()
+    assert written[0].scalars["clip_factor"] == pytest.approx(1.0)
 
 
 def test_nonfinite_values_are_counted():
