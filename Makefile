@@ -10,7 +10,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 TORCH_FROM := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 # pytest runs JOBS processes: with more than one thread each, they would only get in each other's way.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n $(JOBS)
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n $(JOBS) --dist worksteal
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test slow check format clean
