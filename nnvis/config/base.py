@@ -51,7 +51,7 @@ class KindSection(Section):
         refuse(
             Complaint((name,), f"is for {', '.join(kinds)}, not for {kind}", at_key=True)
             for name, kinds in self.only_for.items()
-            if kind not in kinds and getattr(self, name) != type(self).model_fields[name].default
+            if kind not in kinds and name in self.model_fields_set
         )
         return self
 

@@ -37,6 +37,8 @@ def _network_fits_inputs(data: Data, model: Model) -> Complaints:
     if takes and data.form and data.form not in takes:
         wanted = " or ".join(_FORMS[form] for form in takes)
         yield Complaint(("model", "kind"), f"{model.kind} takes {wanted}; {data.kind} has {_FORMS[data.form]}")
+    elif model.kind == "rnn" and model.embedding and data.form not in (None, "text"):
+        yield Complaint(("model", "embedding"), f"is for text; {data.kind} has {_FORMS[data.form]}")
 
 
 def _early_stopping_can_judge(data: Data, training: Training) -> Complaints:

@@ -7,11 +7,13 @@ To add a dataset, write its class here, list it in `Data`, and write its builder
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
 from nnvis.config.base import Fraction, PositiveInt, Section, Seed, Target, refuse
+from nnvis.config.problems import shown
 from nnvis.config.torch_arguments import Complaint
 
 Task = Literal["classification", "regression"]
@@ -26,7 +28,7 @@ class DataSection(Section):
     val_fraction: Fraction = 0.2
     """Share of the rows held out for validation, in [0, 1)."""
     test_fraction: Fraction = 0.0
-    """Share of the rows held out for the final test, in [0, 1); ignored where the set has an official test split."""
+    """Share of the rows held out for the final test, in [0, 1); not for sets with an official test split."""
     standardize: bool = True
     """Shift and scale inputs to mean 0, std 1, fitted on the training split (a feature; a channel for images)."""
     standardize_targets: bool = False
@@ -43,16 +45,25 @@ class DataSection(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> DataSection:
-        complaints = []
+        refuse(self._complaints())
+        return self
+
+    def _complaints(self) -> Iterator[Complaint]:
+        """What does not go together; a kind adds its own."""
         task = getattr(self, "task", None)
         if self.label_noise and task == "regression":
-            complaints.append(Complaint(("label_noise",), f"is for classification; {self._kind} is regression"))
+            yield Complaint(("label_noise",), f"is for classification; {self._kind} is regression")
         if self.standardize_targets and task == "classification":
-            complaints.append(Complaint(("standardize_targets",), f"is for regression; {self._kind} is classification"))
+            yield Complaint(("standardize_targets",), f"is for regression; {self._kind} is classification")
+        if self.standardize and self.form == "text":
+            yield Complaint(("standardize",), f"is for numbers; {self._kind} is text")
         if self.val_fraction + self.test_fraction >= 1:
-            complaints.append(Complaint(("test_fraction",), "leaves nothing to train on: it and val_fraction reach 1"))
-        refuse(complaints)
-        return self
+            yield Complaint(("test_fraction",), "leaves nothing to train on: it and val_fraction reach 1")
+        classes = getattr(self, "classes", 1)
+        for name in ("samples", "train_size"):
+            rows = getattr(self, name, None)
+            if rows is not None and rows < classes:
+                yield Complaint((name,), f"should be at least {classes}, a row for each class, got {rows}")
 
     @property
     def _kind(self) -> str:
@@ -145,6 +156,11 @@ class NoisyLinear(RegressionData):
     informative: PositiveInt = 5
     noise: Noise = 0.5
 
+    def _complaints(self) -> Iterator[Complaint]:
+        yield from super()._complaints()
+        if self.informative > self.features:
+            yield Complaint(("informative",), f"should be at most features, {self.features}, got {self.informative}")
+
 
 class Adding(RegressionData):
     """The adding problem: a sequence of (value, mark) pairs, the target is the sum of the two marked values."""
@@ -201,15 +217,26 @@ class FashionMnist(ClassificationData):
     root: str | None = None
     """Folder of the four IDX files (`.gz` or not); without it they come through scikit-learn's OpenML fetcher."""
 
+    def _complaints(self) -> Iterator[Complaint]:
+        yield from super()._complaints()
+        if self.test_fraction:
+            yield Complaint(("test_fraction",), "fashion_mnist has an official test split; leave it out")
+
 
 class Sunspots(RegressionData):
     """Yearly mean sunspot numbers since 1700: forecast the next `horizon` years from `window` years."""
 
     form: ClassVar[Form | None] = "sequence"
+    years: ClassVar[int] = 309
     kind: Literal["sunspots"]
     window: PositiveInt = 24
     horizon: PositiveInt = 1
     standardize_targets: bool = True
+
+    def _complaints(self) -> Iterator[Complaint]:
+        yield from super()._complaints()
+        if self.window + self.horizon > self.years:
+            yield Complaint(("window",), f"reaches beyond the {self.years} years, with horizon {self.horizon}")
 
 
 class LanguageNames(ClassificationData):
@@ -243,6 +270,13 @@ class Csv(DataSection):
     features: list[str] | None = None
     """Names of the input columns; all but the target when left out."""
     delimiter: Delimiter = ","
+
+    def _complaints(self) -> Iterator[Complaint]:
+        yield from super()._complaints()
+        names = self.features or []
+        for index, name in enumerate(names):
+            if name in names[:index]:
+                yield Complaint(("features", index), f"{shown(name)} is given twice")
 
 
 class TextCsv(ClassificationData):

@@ -183,8 +183,8 @@ class Rnn(Section):
     hidden_size: PositiveInt = 64
     layers: PositiveInt = 1
     bidirectional: bool = False
-    embedding: PositiveInt = 32
-    """Width of the token embedding (text only)."""
+    embedding: PositiveInt | None = None
+    """Width of the token embedding, for text only; 32 when left out."""
     dropout: Fraction = 0.0
     init: Init = Field(default_factory=Init)
 

@@ -48,7 +48,15 @@ def run_theirs(call: Callable[[], T], where: str) -> T:
     """What the user's code returns; whatever it raises becomes one InputError line with the place it came from."""
     try:
         return call()
-    except Exception as error:
-        frame = traceback.extract_tb(error.__traceback__)[-1]
-        text = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        raise InputError(f"{where}: {text} ({frame.filename}:{frame.lineno})") from error
+    except (Exception, SystemExit) as error:
+        text = " ".join((error.msg if isinstance(error, SyntaxError) else str(error)).split())
+        raise InputError(": ".join(filter(None, (where, type(error).__name__, text))) + _place(error)) from error
+
+
+def _place(error: BaseException) -> str:
+    """Where in their code it happened; nothing where our call of it did not fit."""
+    if isinstance(error, SyntaxError):
+        return f" ({error.filename}:{error.lineno})"
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    ours = Path(frame.filename).is_relative_to(Path(__file__).parents[1]) or "importlib" in frame.filename
+    return "" if ours else f" ({frame.filename}:{frame.lineno})"

@@ -106,6 +106,9 @@ def _together(kind: str, arguments: Mapping[str, Any]) -> Iterator[Complaint]:
         yield Complaint((), "nesterov needs momentum above 0 and no dampening")
     if kind.startswith("Conv") and arguments.get("out_channels", 0) % arguments.get("groups", 1):
         yield Complaint((), "out_channels should be a multiple of groups")
+    one_cycle = [arguments.get(name) is None for name in ("total_steps", "epochs", "steps_per_epoch")]
+    if kind == "OneCycleLR" and one_cycle in ([True, True, False], [True, False, True]):
+        yield Complaint((), "epochs and steps_per_epoch go together; without both the cycle is as long as the run")
 
 
 def _too_many(kind: str, values: list[Any], free: list[str]) -> str:

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from nnvis.data.source import FloatArray, IntArray, Source
-from nnvis.errors import InputError
 
 if TYPE_CHECKING:
     from nnvis.config import schema

@@ -36,7 +36,11 @@ def section(
     return st.fixed_dictionaries({"kind": st.sampled_from(kinds), **(needed or {})}, optional=optional)
 
 
-splits: dict[str, Any] = {"val_fraction": fractions, "seed": st.integers(0, 99), "train_size": st.none() | counts}
+splits: dict[str, Any] = {
+    "val_fraction": fractions,
+    "seed": st.integers(0, 99),
+    "train_size": st.none() | st.integers(10, 10**6),
+}
 classified = section(["moons", "xor", "digits", "iris"], label_noise=fractions, standardize=st.booleans(), **splits)
 regressed = section(["sine", "plane", "diabetes"], standardize_targets=st.booleans(), **splits)
 tables = section(["csv"], {"path": words, "target": words}, task=st.sampled_from([None, "regression"]), **splits)

@@ -11,6 +11,7 @@ from nnvis.config.schema import Config, Init, Loss, Optimizer, Schedule, TorchLa
 from nnvis.config.yaml_text import write_yaml
 
 STOPPING = {"early_stopping": {"metric": "accuracy"}}
+RNN = {"model": {"kind": "rnn"}}
 CSV = {"kind": "csv", "path": "a", "target": "b"}
 BASE: dict[str, Any] = {"name": "a", "data": {"kind": "digits"}, "model": {"kind": "mlp", "hidden": [8]}}
 
@@ -142,6 +143,17 @@ def test_the_length_is_epochs_or_steps(training: dict[str, int], length: tuple[i
         ({"training": {"epochs": 3, "steps": 3}}, "training.steps", "not both"),
         ({"training": {"threads": 100_000}}, "training.threads", "at most 1024"),
         ({"training": {"clip_grad_norm": 1.0, "clip_grad_value": 1.0}}, "training.clip_grad_value", "not both"),
+        ({"model": {**BASE["model"], "init": {"std": 0.01}}}, "model.init.std", "is for normal, not for default"),
+        ({"loss": {"kind": "cross_entropy", "delta": 1.0}}, "loss.delta", "is for huber, not for cross_entropy"),
+        ({"data": {"kind": "language_names", "standardize": True}, **RNN}, "data.standardize", "is for numbers"),
+        ({"data": {"kind": "adding"}, "model": {"kind": "rnn", "embedding": 32}}, "model.embedding", "is for text"),
+        ({"data": {"kind": "fashion_mnist", "test_fraction": 0.1}}, "data.test_fraction", "official test split"),
+        ({"data": {**CSV, "features": ["a", "c", "a"]}}, "data.features.2", '"a" is given twice'),
+        ({"data": {"kind": "noisy_linear", "informative": 21}}, "data.informative", "at most features, 20"),
+        ({"data": {"kind": "sunspots", "window": 300, "horizon": 10}}, "data.window", "309"),
+        ({"data": {"kind": "blobs", "samples": 4, "classes": 5}}, "data.samples", "at least 5"),
+        ({"data": {"kind": "digits", "train_size": 9}}, "data.train_size", "at least 10"),
+        ({"schedule": {"kind": "OneCycleLR", "max_lr": 1, "epochs": 3}}, "schedule", "go together"),
         ({"loss": "mean_squared_error"}, "loss", "digits is classification; choices: cross_entropy"),
         ({"loss": "binary_cross_entropy"}, "loss", "digits has 10"),
         ({"data": {"kind": "sine", "label_noise": 0.1}}, "data.label_noise", "classification"),
@@ -172,6 +184,10 @@ def test_what_does_not_go_together(sections: dict[str, Any], path: str, words: s
         {"data": {"kind": "npz", "path": "a"}, "model": {"kind": "cnn"}},
         {"data": {"kind": "series_csv", "path": "a", "column": "b"}, "model": {"kind": "transformer"}},
         {"data": {"kind": "adding"}},
+        {"data": {"kind": "language_names"}, "model": {"kind": "rnn", "embedding": 32}},
+        {"data": {"kind": "sunspots", "window": 300, "horizon": 9}},
+        {"data": {"kind": "digits", "train_size": 10}},
+        {"schedule": {"kind": "OneCycleLR", "max_lr": 1, "epochs": 3, "steps_per_epoch": 7}},
         {"training": {**STOPPING, "steps": 5}},
     ],
 )

@@ -43,7 +43,7 @@ def test_any_partition_is_disjoint_and_trains_on_every_class_or_says_why_not(
     assume(val + test < 1)
     names, numbers = np.unique(strata, return_inverse=True)
     source = Source(np.zeros((len(strata), 1)), numbers, tuple(map(str, names)))
-    section = schema.Iris(kind="iris", val_fraction=val, test_fraction=test, train_size=train_size)
+    section = schema.Npz(kind="npz", path="", val_fraction=val, test_fraction=test, train_size=train_size)
     try:
         rows = partition(source, section, seed)
     except InputError:
