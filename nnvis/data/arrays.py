@@ -100,7 +100,7 @@ def _refuse_nonfinite(values: NDArray[Any], where: str) -> None:
 
 def _member(file: Path, arrays: Any, name: str, key: str) -> NDArray[Any]:
     if name not in arrays.files:
-        raise InputError(f"{key}: {file}: {not_among(name, arrays.files, 'array')}")
+        raise InputError(f"{key}: {file}: {not_among(name, arrays.files, 'array', more=str(file))}")
     try:
         return arrays[name]
     except Exception as error:  # as above: members are only read now

@@ -1,7 +1,7 @@
 """How data errors are told: where, what was found, the choices, what was probably meant.
 
 raise InputError(first_few(problems))
-raise InputError(f"data.target: {not_among('pirce', columns)}")
+raise InputError(f"data.target: {not_among('pirce', columns, more='houses.csv')}")
 path = existing_file("houses.csv", "data.path")
 """
 
@@ -11,11 +11,10 @@ import os
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from nnvis.config.problems import closest
+from nnvis.config.problems import among, closest
 from nnvis.errors import InputError
 
 SHOWN_PROBLEMS = 5
-SHOWN_CHOICES = 12
 
 
 def first_few(problems: Sequence[str]) -> str:
@@ -24,13 +23,9 @@ def first_few(problems: Sequence[str]) -> str:
     return "\n".join([*problems[:SHOWN_PROBLEMS], *([f"and {more} more"] if more > 0 else [])])
 
 
-def not_among(word: str, choices: Collection[str], noun: str = "column") -> str:
-    """`no column 'pirce'; the columns are …; did you mean 'price'?`"""
-    listed = ", ".join(map(repr, list(choices)[:SHOWN_CHOICES]))
-    more = f", … ({len(choices)} in all)" if len(choices) > SHOWN_CHOICES else ""
-    choice_text = f"there are {listed}{more}" if choices else "there are none"
-    close = closest(word, choices)
-    return f"no {noun} {word!r}; {choice_text}" + (f"; did you mean {close!r}?" if close else "")
+def not_among(word: str, choices: Collection[str], noun: str = "column", *, more: str) -> str:
+    """`no column 'pirce'; choices: price, size; did you mean "price"?` Of many choices: see `more`."""
+    return f"no {noun} {word!r}{among(word, choices, more=more)}"
 
 
 def existing_file(path: str, key: str) -> Path:
@@ -41,7 +36,10 @@ def existing_file(path: str, key: str) -> Path:
     if not file.exists():
         folder = existing_folder(str(file.parent), key)
         names = sorted(entry.name for entry in folder.iterdir() if entry.is_file())
-        raise InputError(f"{key}: {path}: {not_among(file.name, names, 'file')}")
+        # By their stems: what ends in .csv too need not be near. Of equal stems the one of the same kind is last.
+        by_stem = {Path(name).stem: name for name in sorted(names, key=lambda name: name.endswith(file.suffix))}
+        likely = by_stem.get(closest(file.stem, by_stem) or "")
+        raise InputError(f"{key}: {path}: there is no such file{among(likely, names, more=f'ls {folder}')}")
     return _readable(file, key)
 
 

@@ -76,7 +76,7 @@ class Table:
             (mark for mark in DELIMITERS if len(self.columns) == 1 and mark in next(iter(self.columns))), None
         )
         hint = f"; does {delimiter!r} separate the columns? Then set data.delimiter" if delimiter else ""
-        raise InputError(f"{key}: {self.path}:1: {not_among(name, self.columns)}{hint}")
+        raise InputError(f"{key}: {self.path}:1: {not_among(name, self.columns, more=f'head -1 {self.path}')}{hint}")
 
     def is_numeric(self, name: str, instead: str = "") -> bool:
         """Whether a column holds numbers, by most of the cells that are not missing. A text among them is a mistake

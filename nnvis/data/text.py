@@ -92,5 +92,7 @@ def _cldr_names(locale: str) -> list[str]:
     try:
         tables = Locale.parse(locale)
     except (ValueError, UnknownLocaleError) as error:
-        raise InputError(f"data.locales: {not_among(locale, localedata.locale_identifiers(), 'locale')}") from error
+        locales = sorted(localedata.locale_identifiers())
+        unknown = not_among(locale, locales, "locale", more="pybabel --list-locales")
+        raise InputError(f"data.locales: {unknown}") from error
     return [*tables.languages.values(), *tables.territories.values()]

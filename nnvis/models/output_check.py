@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
+from nnvis.config.targets import run_theirs
 from nnvis.errors import InputError
 from nnvis.models.shapes import shown
 
@@ -25,10 +26,7 @@ def check_output(
     else:
         inputs = torch.zeros(_ROWS, *input_shape)
     arrives = shown(input_shape)
-    try:
-        outputs = _try(model, inputs)
-    except Exception as error:  # a user's own class may raise anything, and torch nearly does
-        raise InputError(f"model: inputs {arrives} do not run through it: {type(error).__name__}: {error}") from error
+    outputs = run_theirs(lambda: _try(model, inputs), f"model: inputs {arrives} do not run through it")
     if not isinstance(outputs, Tensor):
         raise InputError(f"model: gives {type(outputs).__name__}; a tensor (N, {output_size}) is needed")
     if outputs.shape != (_ROWS, output_size):
@@ -37,7 +35,8 @@ def check_output(
             + _advice(kind, outputs, output_size)
         )
     if not outputs.is_floating_point() or not any(parameter.requires_grad for parameter in model.parameters()):
-        raise InputError(f"model: has nothing to train; end with `- Linear: {output_size}`")
+        advice = f"end with `- Linear: {output_size}`" if kind == "layers" else "let its parameters require a gradient"
+        raise InputError(f"model: has nothing to train; {advice}")
 
 
 def _try(model: nn.Module, inputs: Tensor) -> Any:

@@ -52,7 +52,7 @@ def test_task_may_be_named(tmp_path: Path, load: Any) -> None:
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [
-        ({"x": X, "z": X}, "data.targets: a.npz: no array 'y'; there are 'x', 'z'"),
+        ({"x": X, "z": X}, "data.targets: a.npz: no array 'y'; choices: x, z"),
         ({"x": X, "y": np.arange(9)}, "a.npz: array 'x': 12 rows, but there are 9 targets"),
         ({"x": X[:0], "y": X[:0]}, "a.npz: array 'x': shape (0, 2) with targets (0, 2), expected rows of data"),
         (

@@ -88,10 +88,11 @@ def test_features_choose_and_order_the_inputs(table: LoadTable) -> None:
 @pytest.mark.parametrize(
     ("content", "section", "message"),
     [
-        (GOOD, {"path": "T.csv"}, "data.path: T.csv: no file 'T.csv'; there are 't.csv'; did you mean 't.csv'?"),
+        (GOOD, {"path": "T.csv"}, 'data.path: T.csv: there is no such file; choices: t.csv; did you mean "t.csv"?'),
+        (GOOD, {"path": "nothere.csv"}, "data.path: nothere.csv: there is no such file; choices: t.csv"),
         (GOOD, {"path": "."}, "data.path: . is a folder, expected a file"),
-        (GOOD, {"target": "Y"}, "data.target: t.csv:1: no column 'Y'; there are 'x', 'y'; did you mean 'y'?"),
-        (GOOD, {"features": ["xx"]}, "data.features: t.csv:1: no column 'xx'; there are 'x', 'y'; did you mean 'x'?"),
+        (GOOD, {"target": "Y"}, "data.target: t.csv:1: no column 'Y'; choices: x, y; did you mean \"y\"?"),
+        (GOOD, {"features": ["xx"]}, "data.features: t.csv:1: no column 'xx'; choices: x, y; did you mean \"x\"?"),
         (GOOD, {"features": ["x", "y"]}, "data.features: 'y' is the target; a network would only copy it"),
         ("y\na\nb\n", {}, "t.csv: no input columns beside the target 'y'"),
         ("", {}, "t.csv:1: the file is empty, expected a row of column names"),
@@ -107,8 +108,7 @@ def test_features_choose_and_order_the_inputs(table: LoadTable) -> None:
         (
             GOOD.replace(",", ";"),
             {},
-            "data.target: t.csv:1: no column 'y'; there are 'x;y'; does ';' separate the columns? "
-            "Then set data.delimiter",
+            "data.target: t.csv:1: no column 'y'; choices: x;y; does ';' separate the columns? Then set data.delimiter",
         ),
         (b"x,y\n1,a\n\xe9,b\n", {}, "t.csv:3: byte 0xe9 is not UTF-8; save the file as UTF-8"),
         (

@@ -63,7 +63,7 @@ def test_language_names_that_differ_only_past_max_length_are_shared(load: Any) -
 @pytest.mark.parametrize(
     ("locales", "message"),
     [
-        (["de", "enx"], r"^data.locales: no locale 'enx'; there are .*did you mean 'en.*'\?$"),
+        (["de", "enx"], r"^data.locales: no locale 'enx'; \d+ choices, see .*; did you mean \"en.*\"\?$"),
         (["de", "de"], "^data.locales: found one; expected two or more locales that differ$"),
         (["en", "en_US"], "^data.locales: every name of '.*' is shared with another; expected"),
     ],

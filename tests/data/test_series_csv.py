@@ -36,7 +36,7 @@ def test_targets_follow_their_window_and_splits_follow_each_other(series: dict, 
     [
         ({"window": 60}, "s.csv: column 'value': the series has 60 values; window 60 and horizon 1 need 61 at least"),
         ({"column": "day"}, "s.csv:2: column 'day': found 'd0', expected a number"),
-        ({"column": "valeu"}, "s.csv:1: no column 'valeu'; there are 'day', 'value'; did you mean 'value'?"),
+        ({"column": "valeu"}, "s.csv:1: no column 'valeu'; choices: day, value; did you mean \"value\"?"),
     ],
 )
 def test_series_that_cannot_be_used(section: dict, message: str, series: dict, load: Any) -> None:

@@ -61,5 +61,5 @@ def test_missing_text_and_wrong_column(tmp_path: Path, load: Any) -> None:
     section = write(tmp_path, ["good", "", "bad"])
     with pytest.raises(InputError, match=r"reviews.csv:3: column 'text': found an empty cell, expected a text$"):
         load(**section)
-    with pytest.raises(InputError, match=r"^data.text: .*:1: no column 'txt'; .*; did you mean 'text'\?$"):
+    with pytest.raises(InputError, match=r"^data.text: .*:1: no column 'txt'; .*; did you mean \"text\"\?$"):
         load(**section, text="txt")

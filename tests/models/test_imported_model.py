@@ -54,6 +54,13 @@ class Demanding(nn.Module):
 def lazy():
     return nn.Sequential(nn.LazyLinear(4), nn.ReLU(), nn.LazyLinear(3))
 
+class Fixed(nn.Module):
+    def forward(self, rows):
+        return rows[:, :3]
+
+def leaves():
+    raise SystemExit
+
 def number():
     return 7
 '''
@@ -65,6 +72,7 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     name = f"mine_{random.getrandbits(64)}"
     (tmp_path / f"{name}.py").write_text(CODE)
     (tmp_path / "torn.py").write_text("import no_such_package")
+    (tmp_path / "unclosed.py").write_text("\nprint(")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.path", [entry for entry in sys.path if entry])
     return name
@@ -116,16 +124,19 @@ def test_a_class_that_cannot_be_copied_is_tried_all_the_same(module: str):
         ("torch.no_such_module:Net", {}, ["no module 'torch.no_such_module'"]),
         ("torn:Net", {}, ["model.target: torn:Net", "ModuleNotFoundError", "no_such_package"]),
         ("{module}:Nett", {}, ["has no 'Nett'", "choices: Net, Normed", 'did you mean "Net"']),
-        ("{module}:Net", {"widht": 3}, ["model.target", "TypeError", "'widht'"]),
+        ("{module}:Net", {"widht": 3}, ["model.target", "TypeError", "'widht'$"]),
+        ("unclosed:Net", {}, ["SyntaxError: '(' was never closed (", "unclosed.py:2)$"]),
+        ("{module}:leaves", {}, [":leaves: SystemExit (", ".py:"]),
+        ("{module}:Fixed", {}, ["nothing to train; let its parameters require a gradient$"]),
         ("{module}:Demanding", {"width": 3}, ["model.target", "ValueError: width must be even"]),
         ("{module}:number", {}, ["expected a torch.nn.Module", "gives int"]),
         ("{module}:Net", {"outputs": 4}, ["(N, 5) come out as (N, 4)", "need (N, 3)", "last layer"]),
         ("{module}:Pair", {}, ["gives tuple", "a tensor (N, 3) is needed"]),
-        ("{module}:Broken", {}, ["(N, 5)", "KeyError", "no such thing"]),
+        ("{module}:Broken", {}, ["(N, 5)", "KeyError: 'no such thing' (", ".py:32)$"]),
     ],
 )
 def test_what_cannot_be_used_is_refused(module: str, target: str, arguments: dict[str, object], phrases: list[str]):
     with pytest.raises(InputError) as error:
         build(target.format(module=module), **arguments)
     for phrase in phrases:
-        assert phrase in str(error.value)
+        assert phrase in f"{error.value}$"
