@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -22,7 +21,6 @@ from nnvis.errors import InputError, RunError
 DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130  # 3: findings
 EXIT_CODES = "exit codes: 0 done · 1 the run failed · 2 bad input · 3 findings · 130 interrupted (nnvis train --resume)"
 Command = Callable[[Sequence[str]], int]
-OVERRIDE = re.compile(r"[A-Za-z_][\w.]*=")  # a path such as runs/lr=0.1/config.yaml is none
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -208,7 +206,10 @@ def schema(argv: Sequence[str]) -> int:
     from nnvis.config import schema_text
 
     if options.file:
-        options.file.write_text(schema_text(), encoding="utf-8")
+        try:
+            options.file.write_text(schema_text(), encoding="utf-8")
+        except OSError as error:
+            raise InputError(f"{options.file}: {error.strerror}") from error
     print(options.file or schema_text(), end="\n" if options.file else "")
     return DONE
 
@@ -269,13 +270,21 @@ def _add_config(parser: argparse.ArgumentParser, metavar: str = "CONFIG") -> Non
 
 def _split_words(words: Sequence[str]) -> tuple[list[str], list[str]]:
     """Configs, and overrides."""
-    overrides = [word for word in words if OVERRIDE.match(word)]
+    overrides = [word for word in words if _is_override(word)]
     return [word for word in words if word not in overrides], overrides
+
+
+def _is_override(word: str) -> bool:
+    """Whether it is key=value; paths such as lr=0.1.yaml and runs/lr=0.1/config.yaml are not."""
+    key, equals, _ = word.partition("=")
+    return bool(equals) and "/" not in key and not os.path.isfile(word)
 
 
 def _only(parser: argparse.ArgumentParser, sources: Sequence[str]) -> str:
     if len(sources) != 1:
         given = f", not {len(sources)} ({' '.join(sources)})" if sources else ""
+        if any(not os.path.exists(word) for word in sources[1:]):
+            given += "; an override is written key=value"
         parser.error(f"name one config: a file, or one of `nnvis list configs`{given}")
     return sources[0]
 

@@ -56,6 +56,15 @@ def _torch(kind: Literal["optimizers", "schedulers", "layers"]) -> Rows:
     return [(name, _arguments(name, signature)) for name, signature in getattr(torch_table(), kind).items()]
 
 
+def _layers() -> Rows:
+    """The blocks, then torch's layers."""
+    return [
+        ("residual", "a list of layers; their input is added to their output"),
+        ("sequential", "a list of layers, one after the other"),
+        *_torch("layers"),
+    ]
+
+
 def _activations() -> Rows:
     table = torch_table()
     return [(name, _arguments(layer, table.layers[layer])) for name, layer in table.activations.items()]
@@ -86,7 +95,7 @@ TOPICS: dict[str, tuple[str, Callable[[], Rows]]] = {
     "configs": ("shipped experiments: nnvis train NAME", _questions),
     "datasets": ("data.kind", lambda: _kinds(schema.Data)),
     "models": ("model.kind", lambda: _kinds(schema.Model)),
-    "layers": ("torch.nn classes for a list of layers, with their arguments", partial(_torch, "layers")),
+    "layers": ("blocks and torch.nn classes for a list of layers, with their arguments", _layers),
     "activations": (
         "model.activation: those of torch",
         _activations,

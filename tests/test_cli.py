@@ -70,6 +70,9 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         (["train", "digits_mlp", "digits_cnn"], "not 2 (digits_mlp digits_cnn)"),
         (["train", "digits_mpl"], 'did you mean "digits_mlp"'),
         (["train", "digits_mlp", "optimizer.lr=fast"], "optimizer.lr=fast: should be a number"),
+        (["train", "digits_mlp", "optimizer.lr:0.1"], "an override is written key=value"),
+        (["train", "digits_mlp", "model.hidden.-1=12"], "model.hidden is a list; choices: 0, 1"),
+        (["train", "digits_mlp", "data.my-key=3"], "data.my-key=3: unknown key"),
         (["train", "digits_mlp", "--epochs", "3"], "unrecognized arguments: --epochs"),
         (["train", "--resume", "digits_mlp"], "nothing to resume"),
         (["figures", "nowhere"], "nowhere"),
@@ -163,7 +166,7 @@ def test_an_unexpected_error_asks_to_be_reported(
 
 def test_a_file_that_cannot_be_written_is_one_line(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     target = tmp_path / "no" / "schema.json"
-    assert cli.main(["schema", "-o", str(target)]) == 1
+    assert cli.main(["schema", "-o", str(target)]) == 2
     assert capsys.readouterr().err == f"{target}: No such file or directory\n"
 
 
@@ -215,6 +218,7 @@ def test_list_without_a_topic_lists_the_topics(capsys: pytest.CaptureFixture[str
         ("datasets", ("moons", "Two interleaved half circles (2 inputs, 2 classes).")),
         ("models", ("python", "The user's own `torch.nn.Module`. Needs `--trust`.")),
         ("layers", ("Linear", "out_features, bias=true")),
+        ("layers", ("residual", "a list of layers; their input is added to their output")),
         ("activations", ("leaky_relu", "negative_slope=0.01")),
         ("losses", ("huber", "regression; squared up to `delta`, then linear")),
         ("optimizers", ("Adafactor", ADAFACTOR)),

@@ -157,6 +157,10 @@ def _expected(what: str) -> Callable[[Details], str]:
     return sentence
 
 
+def _list_of(value: Any) -> str:
+    return f"; write [{shown(value)}]" if isinstance(value, str | int | float) else ""
+
+
 def _no_mapping(detail: Details) -> str:
     hint = f"; write {{kind: {detail['input']}}}" if detail["input"] in _kinds(detail) else ""
     return f"should be a mapping with a kind, got {shown(detail['input'])}{hint}"
@@ -172,7 +176,7 @@ _SENTENCES: dict[str, Callable[[Details], str]] = {
     "float_type": _expected("a number"),
     "bool_type": _expected("true or false"),
     "string_type": _expected("text"),
-    "list_type": _expected("a list"),
+    "list_type": lambda detail: f"{_expected('a list')(detail)}{_list_of(detail['input'])}",
     "dict_type": _expected("a mapping, `key: value`"),
     "model_type": _expected("a mapping, `key: value`"),
     "model_attributes_type": _no_mapping,

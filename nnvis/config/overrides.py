@@ -69,5 +69,5 @@ def _index(container: Any, part: str, path: Path) -> Any:
     if not isinstance(container, list):
         raise LookupError(f"{name} is {shown(container)}, which has no {part}; give the whole of {name}")
     if not part.isascii() or not part.isdigit() or len(part) > 9 or int(part) >= len(container):
-        raise LookupError(f"{name} is a list{among(part, [str(index) for index in range(len(container))])}")
+        raise LookupError(f"{name} is a list{among(None, [str(index) for index in range(len(container))])}")
     return int(part)

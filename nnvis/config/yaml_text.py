@@ -38,11 +38,14 @@ _PATTERNS = {  # the first that matches a plain scalar wins
 }
 
 
+_INDENT_HINT = (
+    "is the line indented like those around it, and has each `:` a space behind it? Text that holds `: ` needs quotes"
+)
 _HINTS = {  # what PyYAML says -> what it likely is
     "'\\t'": "indent with spaces, not tabs",
-    "expected <block end>": "is the line indented like those above?",
-    "mapping values are not allowed": "put text that holds `: ` in quotes",
-    "could not find expected ':'": "a key needs a `:` and a space behind it",
+    "expected <block end>": _INDENT_HINT,
+    "mapping values are not allowed": _INDENT_HINT,
+    "could not find expected ':'": _INDENT_HINT,
     "expected ',' or": "a comma or a closing bracket is missing",
 }
 
