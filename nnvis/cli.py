@@ -20,6 +20,7 @@ from nnvis.errors import InputError, RunError
 
 DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130  # 3: findings
 EXIT_CODES = "exit codes: 0 done · 1 the run failed · 2 bad input · 3 findings · 130 interrupted (nnvis train --resume)"
+OVERRIDE_HINT = "; an override is written key=value"
 Command = Callable[[Sequence[str]], int]
 
 
@@ -180,7 +181,8 @@ def check(argv: Sequence[str]) -> int:
             load_config(source, overrides, trust=options.trust)
             print(f"{source}: ok")
         except InputError as error:
-            complaints.append(str(error))
+            lost = source != sources[0] and "no such file" in str(error)  # a shipped name is no path
+            complaints.append(f"{error}{OVERRIDE_HINT if lost else ''}")
     return _complain("\n".join(complaints), BAD_INPUT) if complaints else DONE
 
 
@@ -284,7 +286,7 @@ def _only(parser: argparse.ArgumentParser, sources: Sequence[str]) -> str:
     if len(sources) != 1:
         given = f", not {len(sources)} ({' '.join(sources)})" if sources else ""
         if any(not os.path.exists(word) for word in sources[1:]):
-            given += "; an override is written key=value"
+            given += OVERRIDE_HINT
         parser.error(f"name one config: a file, or one of `nnvis list configs`{given}")
     return sources[0]
 

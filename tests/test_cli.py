@@ -103,6 +103,7 @@ def test_check_tells_all_problems_of_all_files(capsys: pytest.CaptureFixture[str
     lines = err.splitlines()
     assert [line.startswith(f"{bad}:{row}:") for row, line in zip((2, 3), lines, strict=False)] == [True, True]
     assert lines[2].startswith("missing: no such file")
+    assert lines[2].endswith("an override is written key=value")
 
 
 def test_train_prints_the_run_directory_last(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
