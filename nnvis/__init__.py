@@ -49,10 +49,10 @@ def load_run(path: str | Path) -> Run:
     return record.load_run(path, _load_model)
 
 
-def _load_model(path: Path) -> nn.Module:
+def _load_model(path: Path, trust: bool) -> nn.Module:
     from nnvis.experiment import load_model
 
-    return load_model(path)
+    return load_model(path, trust=trust)
 
 
 def __getattr__(name: str) -> Any:

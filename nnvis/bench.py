@@ -30,7 +30,6 @@ from nnvis.training.setup import build_learner, place, resolve, with_loss
 VARIANTS = {
     "capture off": ["capture.every=null"],
     "capture as configured": [],
-    "every step, no histograms": ["capture.every=1", "capture.histograms=false"],
 }
 """What is compared with the hand-written loop: name -> overrides."""
 
@@ -123,8 +122,9 @@ def _with(config: Config, overrides: Sequence[str]) -> Config:
 def _require_plain(config: Config) -> None:
     training = config.training
     plain = training.precision == "float32" and training.accumulate == 1 and not training.compile
+    plain = plain and config.schedule.kind == "constant" and config.optimizer.kind != "LBFGS"
     if not plain or training.clip_grad_norm or training.clip_grad_value or training.early_stopping:
         raise InputError(
-            "nnvis bench: the hand-written loop is plain; take a config in float32 without accumulation, "
-            "clipping, early stopping and compile, or override them (training.clip_grad_norm=null)"
+            "nnvis bench: the hand-written loop is plain; take a config in float32 without accumulation, clipping, "
+            "early stopping, schedule, compile and LBFGS, or override them (training.clip_grad_norm=null)"
         )

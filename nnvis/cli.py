@@ -131,11 +131,12 @@ def train(argv: Sequence[str]) -> int:
     )
     parser.add_argument("--quiet", action="store_true", help="no progress")
     options = parser.parse_intermixed_args(argv)
-    sources, overrides = _split_words(options.words)
-    resume = options.resume
-    if not sources and isinstance(resume, str):  # `--resume RUN` needs no config; `--resume CONFIG` was meant as one
-        is_run = Path(resume).is_dir()
-        sources, resume = [str(Path(resume) / "config.yaml") if is_run else resume], resume if is_run else True
+    resume, words = options.resume, options.words
+    if isinstance(resume, str) and not Path(resume).is_dir():  # a config or an override that came after `--resume`
+        resume, words = True, [*words, resume]
+    sources, overrides = _split_words(words)
+    if not sources and isinstance(resume, str):  # a run brings its own config
+        sources = [str(Path(resume) / "config.yaml")]
     from nnvis import experiment
 
     run = experiment.train(

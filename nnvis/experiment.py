@@ -28,7 +28,7 @@ from nnvis.training.conclusion import Conclusion, open_log
 from nnvis.training.devices import cpu_threads
 from nnvis.training.evaluation import evaluate
 from nnvis.training.failures import explained
-from nnvis.training.interrupts import interruptible, resumable
+from nnvis.training.interrupts import interruptible, resumable, terminable
 from nnvis.training.learner import Learner
 from nnvis.training.loop import Loop
 from nnvis.training.progress import progress_for
@@ -71,9 +71,9 @@ def train(
         config = with_loss(config, splits)
         learner = build_learner(config, splits)
         directory = previous or new_run_directory(Path(runs), config)
-        with claimed(directory), resumable(directory, trust=trust):
+        with claimed(directory), resumable(directory, trust=trust), terminable():
             _train_in(directory, config, splits, learner, quiet=quiet, figures=figures)
-    return load_run(directory, partial(load_model, trust=trust))
+    return load_run(directory, lambda path, trusted: load_model(path, trust=trust or trusted))
 
 
 def load_model(run_path: str | Path, *, trust: bool = False) -> nn.Module:
@@ -86,7 +86,7 @@ def load_model(run_path: str | Path, *, trust: bool = False) -> nn.Module:
     checkpoint = load_checkpoint(Path(run_path) / "checkpoints" / kept)
     with seeded(config.seed, torch.device("cpu")):  # building draws weights
         model = build_model(config.model, **checkpoint["architecture"])
-    model.load_state_dict(checkpoint["model"])
+    model.load_state_dict(checkpoint["model"], assign=True)  # in the precision of the run
     return model.eval()
 
 
@@ -102,7 +102,7 @@ def _train_in(directory: Path, config: Config, splits: Splits, learner: Learner,
     illustrate = partial(_illustrate, directory) if figures else lambda summary: {}
     with (
         progress_for(quiet=quiet, total_steps=steps, first_step=state.step) as progress,
-        Conclusion(directory, config, learner, state, recording, illustrate, progress.say) as conclusion,
+        Conclusion(directory, config, learner, state, recording, illustrate) as conclusion,
     ):
         progress.say(describe(config, splits, learner, state))
         loop = Loop(learner, batches, placed["train"], placed.get("val"), length, state, recording, progress, directory)

@@ -222,8 +222,9 @@ def test_early_stopping_keeps_the_best_weights(tmp_path: Path) -> None:
     assert not all(torch.equal(kept[key], value) for key, value in saved(finished)["model"].items())
 
 
-def test_load_model_builds_what_was_trained(tmp_path: Path) -> None:
-    finished = run(tiny(), tmp_path)
+@pytest.mark.parametrize("precision", ["float32", "float64"])
+def test_load_model_builds_what_was_trained(tmp_path: Path, precision: str) -> None:
+    finished = run(tiny(training={"precision": precision}), tmp_path)
     model = nnvis.load_run(finished.path).load_model()
     assert not model.training
     assert all(torch.equal(model.state_dict()[key], value) for key, value in saved(finished)["model"].items())

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from nnvis.errors import InputError, RunError
 from nnvis.figures.architecture import network
 from nnvis.figures.curves import learning_curves, learning_curves_compared
 from nnvis.figures.distributions import activation_distribution
@@ -20,6 +21,7 @@ from nnvis.figures.heatmap import QUANTITIES, layer_heatmap
 from nnvis.figures.reading import NoData
 from nnvis.figures.style import save
 from nnvis.figures.updates import update_ratio
+from nnvis.record.files import disk_errors
 from nnvis.record.run import Run
 
 FIGURES: dict[str, Callable[[Run], Figure]] = {
@@ -36,7 +38,8 @@ FIGURES: dict[str, Callable[[Run], Figure]] = {
 def draw_run(run: Run, out: Path, suffix: str = "png") -> list[Path]:
     """Draws what the record has data for; returns the files, the most telling first.
 
-    One figure that fails does not cost the others: raises an ExceptionGroup when all have been tried.
+    One figure that fails does not cost the others: raises an ExceptionGroup when all have been tried. A disk that is
+    full raises RunError, a folder that cannot be written to InputError.
     """
     return _draw({name: partial(figure, run) for name, figure in FIGURES.items()}, out, suffix)
 
@@ -54,9 +57,12 @@ def _draw(figures: dict[str, Callable[[], Figure]], out: Path, suffix: str) -> l
     files, failures = [], []
     for name, figure in figures.items():
         try:
-            files.append(save(figure(), out / f"{name}.{suffix}"))
+            with disk_errors(path := out / f"{name}.{suffix}"):
+                files.append(save(figure(), path))
         except NoData:
             continue
+        except (InputError, RunError):  # the others would not find room either
+            raise
         except Exception as error:
             error.add_note(f"while drawing {name}")
             failures.append(error)

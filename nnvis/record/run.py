@@ -36,6 +36,9 @@ class Recorded(dict[str, T]):
         raise KeyError(f"{name!r} was not recorded; there is {', '.join(self) or 'nothing'}{_did_you_mean(name, self)}")
 
 
+ModelLoader = Callable[[Path, bool], Any]
+
+
 @dataclass(frozen=True)
 class Run:
     """What is known of a run. Mappings are by tag or quantity; asking for an unknown one names those there are."""
@@ -49,7 +52,7 @@ class Run:
     network: tuple[LayerInfo, ...] = field(repr=False)  # in the order in which the layers first ran
     findings: tuple[Finding, ...] = field(repr=False)
     damaged: str = ""  # where the log is damaged and what that costs; "" where it is whole
-    model_loader: Callable[[Path], Any] | None = field(default=None, repr=False)
+    model_loader: ModelLoader | None = field(default=None, repr=False)
 
     @property
     def name(self) -> str:
@@ -65,17 +68,17 @@ class Run:
         """The same table as a CSV file; an absent value is empty and has its reason beside it."""
         table.to_csv(Path(path), self.scalars, self.layers)
 
-    def load_model(self) -> Any:
-        """The trained `nn.Module`. Raises InputError where no config built it."""
+    def load_model(self, *, trust: bool = False) -> Any:
+        """The trained `nn.Module`; `trust` allows a class of your own. Raises InputError where no config built it."""
         if not self.config:
             raise InputError(f"{self.path}: no config built this run's model; build it yourself and load its weights")
         if self.model_loader is None:
             raise InputError(f"{self.path}: read without a way to build models; use nnvis.load_run")
-        return self.model_loader(self.path)
+        return self.model_loader(self.path, trust)
 
 
-def load_run(path: str | Path, model_loader: Callable[[Path], Any] | None = None) -> Run:
-    """Reads the run in the directory `path`; `model_loader` builds its model from that path when asked to.
+def load_run(path: str | Path, model_loader: ModelLoader | None = None) -> Run:
+    """Reads the run in the directory `path`; `model_loader(path, trust)` builds its model when asked to.
 
     A tail that is cut off, as in a run that still trains, costs nothing before it. Raises InputError where there
     is no run.

@@ -5,7 +5,7 @@ load_checkpoint(path)["model"]
 
 cadence = Cadence(every=1)
 if cadence.due(epoch):                 # every so many epochs, and never for more than 2% of the time
-    with cadence.timed(): ...
+    with cadence.timed(epoch): ...
 """
 
 from __future__ import annotations
@@ -37,6 +37,8 @@ def save_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
                 file.flush()
                 os.fsync(file.fileno())
             unfinished.replace(path)
+        except RuntimeError as error:  # what torch makes of a full disk
+            raise error.__context__ if isinstance(error.__context__, OSError) else error from None
         finally:
             unfinished.unlink(missing_ok=True)
 

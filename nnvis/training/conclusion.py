@@ -1,7 +1,7 @@
 """How a run begins its record and ends it: whatever happens, the log is closed and summary.json says how it went.
 
 log = open_log(directory, config, learner, state)
-with Conclusion(directory, config, learner, state, recording, illustrate, print) as conclusion:
+with Conclusion(directory, config, learner, state, recording, illustrate) as conclusion:
     loop.run(interrupt)
     conclusion.metrics = {"val": evaluate(learner, val)}
 """
@@ -20,6 +20,7 @@ import torch
 
 from nnvis.config import Config, dump_config, flatten
 from nnvis.record import EventLog, write_json
+from nnvis.record.files import disk_errors
 from nnvis.training.divergence import DivergedError
 from nnvis.training.evaluation import evaluating
 from nnvis.training.learner import Learner
@@ -35,7 +36,8 @@ def open_log(directory: Path, config: Config, learner: Learner, state: State | N
     if state is not None:
         return EventLog.resume(directory, state.log_bytes)
     for leftover in directory.glob("events.out.tfevents.*"):
-        leftover.unlink()
+        with disk_errors(leftover):
+            leftover.unlink()
     log = EventLog.create(directory)
     log.layout()
     classifies = learner.objective.classifies
@@ -67,11 +69,11 @@ class Conclusion:
     state: State
     recording: Recording
     illustrate: Callable[[dict[str, Any]], Mapping[str, bytes]]  # summary -> figures as PNG, by name
-    say: Callable[[str], None]
     metrics: dict[str, dict[str, float]] = field(default_factory=dict)  # of the weights that are kept, by split
 
     def __enter__(self) -> Self:
-        (self.directory / "summary.json").unlink(missing_ok=True)
+        with disk_errors(summary := self.directory / "summary.json"):
+            summary.unlink(missing_ok=True)
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
@@ -95,7 +97,8 @@ class Conclusion:
         try:
             return self.illustrate(summary)
         except Exception as problem:  # a picture is no reason to lose a run: its record is there to draw from again
-            self.say(f"the figures could not be drawn: {problem}; try again with nnvis figures {self.directory}")
+            text = f"the figures could not be drawn: {problem}; try again with nnvis figures {self.directory}"
+            warnings.warn(text, stacklevel=2)  # seen with --quiet too
             return {}
 
     def summary(self, error: BaseException | None) -> dict[str, Any]:

@@ -45,6 +45,19 @@ def interruptible() -> Iterator[Interrupt]:
 
 
 @contextmanager
+def terminable() -> Iterator[None]:
+    """SIGTERM does inside what Ctrl-C does: it raises KeyboardInterrupt, where `interruptible` does not answer it."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+@contextmanager
 def resumable(directory: Path, *, trust: bool = False) -> Iterator[None]:
     """An interruption says how to go on with the run in this directory."""
     try:

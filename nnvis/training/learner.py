@@ -1,7 +1,7 @@
 """What learns, and how: a model with its objective, optimizer, schedule and number format; and one step of it.
 
 passes = learner.passes(split, batches)     # forward and backward; gradients of the mean over all rows
-learner.clip(passes)
+learner.clip(passes, split)
 learner.update()                            # False where GradScaler skipped it
 """
 

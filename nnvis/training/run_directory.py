@@ -92,13 +92,12 @@ def resumed_config(given: Config, saved: Config, directory: Path) -> Config:
     What is left to be resolved in `given` is no difference; anything else raises InputError.
     """
     ours, its = flatten(given), flatten(saved)
-    left_open = {"training.device"} if given.training.device == "auto" else set()
     changes = [
         f"{key} is {ours.get(key, 'null')}, was {its.get(key, 'null')}"
         for key in [*its, *(key for key in ours if key not in its)]
         if ours.get(key) != its.get(key)
-        and key not in (*left_open, *_MAY_DIFFER)
-        and not (given.loss is None and key.startswith("loss."))
+        and key not in _MAY_DIFFER
+        and not (given.loss is None and key.partition(".")[0] == "loss")
     ]
     if changes:
         raise InputError(

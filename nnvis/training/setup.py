@@ -106,7 +106,7 @@ def describe(config: Config, splits: Splits, learner: Learner, state: State) -> 
     resumed = f" · goes on at step {state.step:,}" if state.step else ""
     return (
         f"{config.name}: {rows} rows · {parameters:,} parameters · {training.device}{threads}"
-        f" · log about {_size(_log_bytes(config, splits, learner))}{resumed}"
+        f" · log about {_size(_log_bytes(config, splits, learner))} and its figures{resumed}"
     )
 
 

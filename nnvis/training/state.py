@@ -26,7 +26,8 @@ class State:
     best_value: float = math.nan  # of the metric that decides; NaN before the first evaluation
     best_epoch: int = 0
     best_step: int = 0
-    waited: int = 0  # evaluations since the best one
+    patience_value: float = math.nan  # the last one that was better than that before it by more than min_delta
+    waited: int = 0  # evaluations since then
     # the record
     log_bytes: int = 0  # length of the event log that belongs to this state
     steps_measured: int = 0
@@ -42,13 +43,19 @@ class State:
         self.rows, self.loss_sum, self.correct = 0, 0.0, 0
 
     def note_evaluation(self, value: float, *, higher_is_better: bool, min_delta: float = 0.0) -> bool:
-        """Whether `value` is the best so far by more than `min_delta`; keeps count of those that were not."""
-        gain = value - self.best_value if higher_is_better else self.best_value - value
-        better = not math.isnan(value) and (math.isnan(self.best_value) or gain > min_delta)
-        if better:
-            self.best_value, self.best_epoch, self.best_step, self.waited = value, self.epoch, self.step, 0
+        """Whether `value` is the best so far; counts the evaluations since one was better by more than `min_delta`."""
+        sign = 1 if higher_is_better else -1
+
+        def gain(over: float) -> float:
+            return math.inf if math.isnan(over) and not math.isnan(value) else sign * (value - over)
+
+        if gain(self.patience_value) > min_delta:
+            self.patience_value, self.waited = value, 0
         else:
             self.waited += 1
+        better = gain(self.best_value) > 0
+        if better:
+            self.best_value, self.best_epoch, self.best_step = value, self.epoch, self.step
         return better
 
     def to_dict(self) -> dict[str, Any]:

@@ -144,14 +144,14 @@ def test_unknown_names_are_told_with_the_choices(example_run: Path) -> None:
 def test_files_beside_the_log_and_the_model(example_run: Path, tmp_path: Path) -> None:
     run = shutil.copytree(example_run, tmp_path / "my-run")
     with pytest.raises(InputError, match="no config built this run's model"):
-        load_run(run, model_loader=str).load_model()
+        load_run(run, model_loader=lambda path, trust: path).load_model()
     (run / "config.yaml").write_text("name: x\noptimizer: {lr: 1.0e-05}\n")
     write_json(run / "summary.json", {"status": "diverged", "metrics": {"val": {"loss": float("nan")}}})
-    read = load_run(run, model_loader=lambda path: f"model of {path.name}")
+    read = load_run(run, model_loader=lambda path, trust: f"model of {path.name}{trust}")
     assert read.name == "my-run"
     assert read.config == {"name": "x", "optimizer": {"lr": 1e-5}}
     assert read.summary == {"status": "diverged", "metrics": {"val": {"loss": None}}}
-    assert read.load_model() == "model of my-run"
+    assert read.load_model(trust=True) == "model of my-runTrue"
     with pytest.raises(InputError, match=r"use nnvis\.load_run"):
         load_run(run).load_model()
     (run / "config.yaml").write_text("a: [1\n")

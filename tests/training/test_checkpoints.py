@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,26 @@ import torch
 from nnvis.errors import InputError, RunError
 from nnvis.training import checkpoints
 from nnvis.training.checkpoints import Cadence, last_checkpoint, load_checkpoint, save_checkpoint
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs a limit on the size of files")
+def test_a_disk_that_is_full_within_a_checkpoint_is_one_line(tmp_path: Path) -> None:
+    """What torch itself makes of it is an error of its own, with lines of C++."""
+    code = f"""
+import resource, signal, torch
+from pathlib import Path
+from nnvis.errors import RunError
+from nnvis.training.checkpoints import save_checkpoint
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+try:
+    save_checkpoint(Path({str(tmp_path / "last.pt")!r}), {{"model": torch.zeros(100_000)}})
+except RunError as error:
+    print(error)
+"""
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert said == f"{tmp_path / 'last.pt'}: cannot be written: File too large\n"
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_full_disk_spares_the_checkpoint_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -76,6 +76,12 @@ def test_resuming_keeps_the_config_but_for_the_machine(
     assert resumed == saved.model_copy(update={"training": saved.training.model_copy(update=kept)})
 
 
+@pytest.mark.parametrize("kind", ["mean_squared_error", "huber"])
+def test_a_loss_that_is_left_out_is_no_difference(configured: Configured, kind: str) -> None:
+    saved = configured(data={"kind": "diabetes"}, loss={"kind": kind})
+    assert resumed_config(configured(data={"kind": "diabetes"}), saved, Path("runs/tiny/1-seed0")) == saved
+
+
 def test_resuming_with_another_config_is_refused(configured: Configured) -> None:
     saved = configured()
     now = configured(optimizer={"kind": "SGD", "lr": 0.5}, training={"epochs": 9, "batch_size": 16})

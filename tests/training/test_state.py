@@ -22,7 +22,8 @@ CPU = torch.device("cpu")
     [
         ([3, 2, 2, 1], False, 0, 1, 0),
         ([3, 2, 2, 2.5], False, 0, 2, 2),
-        ([3, 2.95, 2.85], False, 0.1, 2.85, 0),  # since the best one, not since the last one
+        ([3, 2.95, 2.85], False, 0.1, 2.85, 0),  # many small gains are a large one
+        ([3, 2.95, 2.92], False, 0.1, 2.92, 2),  # the best is kept though the gain is too small to wait longer
         ([0.1, 0.3, 0.2], True, 0, 0.3, 1),
         ([math.nan, 5, math.nan], False, 0, 5, 1),
     ],
