@@ -288,11 +288,15 @@ while True:
     child = os.fork()
     if not child:
         started = (runs / "tiny" / "1-seed0" / "config.yaml").exists()
+        if (runs / "tiny" / "1-seed0" / "summary.json").exists():  # killed between its end and the line after train
+            os._exit(0)
         train(config, runs=runs, resume=started, quiet=True, figures=False)
         os._exit(0)
-    time.sleep(random.uniform(0.02, 0.05 + 0.1 * kills))  # longer and longer, so that it ends on any machine
+    time.sleep(random.uniform(0.02, 0.05 * 1.25**kills))  # longer and longer, so that it ends on any machine
     os.kill(child, signal.SIGKILL)
-    if os.waitpid(child, 0)[1] == 0:
+    status = os.waitpid(child, 0)[1]
+    if os.WIFEXITED(status):
+        assert status == 0
         break
     kills += 1
 print(kills)
