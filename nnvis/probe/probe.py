@@ -359,9 +359,6 @@ class NullProbe(AbstractContextManager["NullProbe"]):
     def flush(self) -> None:
         pass
 
-    def measures(self, step: int) -> bool:
-        return False
-
     def pause(self) -> AbstractContextManager[None]:
         return nullcontext()
 
