@@ -218,6 +218,6 @@ def _caption(run: Run, histograms: HistogramSeries, chosen: list[int]) -> str:
     return (
         f"{run.name}, {len(chosen)} of {len(histograms.layers)} layers, input to output. Outputs by log10 magnitude: "
         "positive values above 0, negative ones below; grey: exactly 0; white: none. Colour: share of values per "
-        "decade, from samples of up to 4096 values. The same band everywhere is healthy; sizes are medians at the end, "
+        "decade, from samples of up to 1024 values. The same band everywhere is healthy; sizes are medians at the end, "
         f"zeros left out. {about(run)}"
     )

@@ -1,65 +1,67 @@
 """Counts of a tensor's values by magnitude with sign, so that 1e-20 is as visible as 1.
 
-magnitude_counts(tensor)     # (34,): 32 bins of nnvis.record.HISTOGRAM_EDGES, then zeros, then NaN and Inf
+    taken = sample(tensor)                        # (m,) on the tensor's own device, m <= 1024
+    magnitude_counts([taken.numpy(), ...])        # (L, B + 2): the bins of HISTOGRAM_EDGES, zeros, NaN and Inf
+
+Every edge is a number whose last 16 bits as a float32 are zero, so that the first 16 bits of a value tell its bin:
+one look into a table of 2**16 entries, for the samples of all layers at once.
 """
 
 from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from nnvis.probe.statistics import looking_is_free, widest
-from nnvis.record.vocabulary import HISTOGRAM_EDGES
+from nnvis.record.vocabulary import HISTOGRAM_EDGES, IntArray
 
-SAMPLE_SIZE = 4096
+SAMPLE_SIZE = 1024
 BINS = len(HISTOGRAM_EDGES) - 1
+_COLUMNS = BINS + 2
+_LARGEST, _SMALLEST = np.finfo(np.float32).max, np.finfo(np.float32).smallest_subnormal
 
 
 def sample(x: Tensor, size: int = SAMPLE_SIZE) -> Tensor:
-    """(m,) every k-th value, at most `size`. No column is favoured: k shares no factor with the number of values."""
-    values = (torch.view_as_real(x) if x.is_complex() else x).reshape(-1)
-    return values[:: _stride(values.numel(), size)].contiguous()
+    """(m,) a copy of every k-th value, at most `size`, in float32 unless they are wider.
 
-
-def magnitude_counts(x: Tensor) -> Tensor:
-    """(B + 2,) int64 counts of the values of a 1-d tensor: bins of HISTOGRAM_EDGES, zeros, NaN and Inf.
-
-    A bin holds edges[i] <= v < edges[i + 1], as in `numpy.histogram`. Waits for no device.
+    No column is favoured: k shares no factor with the number of values.
     """
-    values = x if x.dtype in (torch.float32, torch.float64) else x.to(widest(x))
-    boundaries = _boundaries(values.dtype, values.device)
-    if looking_is_free(values):  # sorting first is quicker than finding a bin for each value; NaN comes last, with Inf
-        below = np.zeros(len(boundaries) + 2, np.int64)
-        below[1:-1], below[-1] = np.searchsorted(np.sort(values.numpy()), boundaries.numpy()), values.numel()
-        counts = torch.from_numpy(below[1:] - below[:-1])  # (B + 3,)
-    else:
-        codes = torch.bucketize(values, boundaries, right=True)  # (m,) in 0..B + 2
-        counts = (codes[:, None] == torch.arange(BINS + 3, device=codes.device)).sum(0)  # bincount would wait
-    ordered = counts.index_select(0, _order(counts.device))
-    ordered[-1] += counts[0]  # -Inf joins Inf and NaN
-    return ordered
+    values = (torch.view_as_real(x) if x.is_complex() else x).reshape(-1)
+    taken = values[:: _stride(values.numel(), size)]
+    return taken.clone() if taken.dtype in (torch.float32, torch.float64) else taken.float()
+
+
+def magnitude_counts(samples: Sequence[NDArray[np.floating]]) -> IntArray:
+    """(L, B + 2) counts of the values of L samples, 1-d each: bins of HISTOGRAM_EDGES, zeros, NaN and Inf."""
+    values = np.concatenate([_as_float32(values) for values in samples])
+    codes = _columns_by_high_bits()[values.view(np.uint32) >> 16]
+    codes[values == 0] = BINS
+    rows = np.repeat(np.arange(len(samples)) * _COLUMNS, [len(values) for values in samples])
+    return np.bincount(codes + rows, minlength=len(samples) * _COLUMNS).reshape(-1, _COLUMNS)
+
+
+def _as_float32(values: NDArray[np.floating]) -> NDArray[np.float32]:
+    """The same values; those that float32 cannot hold go into its outermost bins, not to 0 and Inf."""
+    if values.dtype == np.float32:
+        return values  # pyright: ignore[reportReturnType]
+    magnitudes = np.where(values == 0, 0, np.clip(np.abs(values), _SMALLEST, _LARGEST))
+    return np.copysign(np.where(np.isfinite(values), magnitudes, values), values).astype(np.float32)
 
 
 @functools.cache
-def _boundaries(dtype: torch.dtype, device: torch.device) -> Tensor:
-    """(B + 2,) where codes change: -Inf | negative bins | exact 0 | positive bins | +Inf and NaN."""
-    info = np.finfo(np.float32 if dtype == torch.float32 else np.float64)
-    half = BINS // 2
-    inner = HISTOGRAM_EDGES[1:-1].astype(info.dtype)  # negative edges, 0, positive edges
-    zero = [info.dtype.type(0), info.smallest_subnormal]
-    edges = np.concatenate([[info.min], inner[: half - 1], zero, inner[half:], [np.inf]])
-    return torch.tensor(edges, dtype=dtype, device=device)
-
-
-@functools.cache
-def _order(device: torch.device) -> Tensor:
-    """(B + 2,) where negative bins, positive bins, zeros, and Inf with NaN stand among the codes."""
-    half = BINS // 2
-    return torch.tensor([*range(1, half + 1), *range(half + 2, BINS + 2), half + 1, BINS + 2], device=device)
+def _columns_by_high_bits() -> IntArray:
+    """(2**16,) the column that values with these first 16 bits are counted in."""
+    bits = np.arange(2**16, dtype=np.uint32) << 16
+    magnitudes = (bits & 0x7FFFFFFF).view(np.float32)
+    with np.errstate(invalid="ignore"):  # some of them are signalling NaNs
+        bins_above_0 = np.searchsorted(HISTOGRAM_EDGES[BINS // 2 :], magnitudes, side="right") - 1
+    columns = np.where(bits >> 31, BINS // 2 - 1 - bins_above_0, BINS // 2 + bins_above_0)
+    return np.where(np.isfinite(magnitudes), columns, BINS + 1)
 
 
 @functools.cache

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from nnvis.probe.histograms import magnitude_counts, sample
+from nnvis.probe.histograms import sample
 from nnvis.probe.readings import nonfinite_given
 from nnvis.probe.statistics import Number, norms
 
@@ -20,7 +20,7 @@ class ParameterReadings:
     def __init__(self, parameters: Sequence[nn.Parameter], sample_sizes: Mapping[int, int]) -> None:
         """`sample_sizes`: by position, how many values of a gradient go into its layer's histogram."""
         self.count = len(parameters)
-        self._parameters = parameters
+        self.parameters = parameters
         self._sample_sizes = sample_sizes
         self._before: dict[int, Tensor] = {}
         self.weight_norms: Readings = {}  # before the update
@@ -35,36 +35,35 @@ class ParameterReadings:
 
     def read_gradients(self, *, histogram: bool) -> None:
         """Read `.grad` at the end of a backward pass; a later pass of the same step has accumulated and replaces it."""
-        grads = _gradients(enumerate(self._parameters))
+        grads = _gradients(enumerate(self.parameters))
         self.grad_norms = dict(zip(grads, norms(list(grads.values())), strict=True))
         self.grad_nonfinite = {i: nonfinite_given(norm, grads[i]) for i, norm in self.grad_norms.items()}
         if histogram:
             self._grad_samples = {
-                i: sample(grad, self._sample_sizes[i]).clone() for i, grad in grads.items() if i in self._sample_sizes
+                i: sample(grad, self._sample_sizes[i]) for i, grad in grads.items() if i in self._sample_sizes
             }
 
     def before_update(self, positions: Iterable[int]) -> None:
         """Remember where these parameters are, and what is left of their gradients after clipping."""
-        values = {i: self._parameters[i].detach() for i in positions}
-        self.weight_norms |= zip(values, norms(list(values.values())), strict=True)
+        values = {i: self.parameters[i].detach() for i in positions}
+        grads = _gradients((i, self.parameters[i]) for i in values) if self.grad_norms else {}
+        found = norms([*values.values(), *grads.values()])
+        self.weight_norms |= zip(values, found, strict=False)
+        self.clipped_norms |= zip(grads, found[len(values) :], strict=True)
         self._before = {i: value.clone() for i, value in values.items()}
-        if self.grad_norms:
-            grads = _gradients((i, self._parameters[i]) for i in values)
-            self.clipped_norms |= zip(grads, norms(list(grads.values())), strict=True)
 
     def after_update(self) -> None:
         """Measure how far each of them moved; the copies are let go."""
         if self._before:
-            now = [self._parameters[i].detach() for i in self._before]
+            now = [self.parameters[i].detach() for i in self._before]
             moves = list(self._before.values())
             torch._foreach_sub_(moves, now)  # pyright: ignore[reportPrivateImportUsage]
             self.update_norms |= zip(self._before, norms(moves), strict=True)
             self._before = {}
 
-    def grad_histogram(self, positions: Iterable[int]) -> Tensor | None:
-        """(B + 2,) counts of the gradients of several parameters together."""
-        samples = [self._grad_samples[i] for i in positions if i in self._grad_samples]
-        return magnitude_counts(torch.cat(samples)) if samples else None
+    def grad_samples(self, positions: Iterable[int]) -> tuple[Tensor, ...]:
+        """(m,) each: values of the gradients of several parameters, for one histogram."""
+        return tuple(self._grad_samples[i] for i in positions if i in self._grad_samples)
 
 
 def _gradients(parameters: Iterable[tuple[int, nn.Parameter]]) -> dict[int, Tensor]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from nnvis.probe.histograms import magnitude_counts, sample
+from nnvis.probe.histograms import sample
 from nnvis.probe.layers import Layer
 from nnvis.probe.statistics import (
     Moments,
@@ -28,23 +28,23 @@ from nnvis.probe.statistics import (
 CallKey = tuple[str, int]  # a layer's name, and which of its calls within one forward pass: 1, 2, ...
 
 
-@dataclass
+@dataclass(slots=True)
 class GradientReading:
     """Of ∂loss/∂output, as it came (scaled, if a GradScaler scales)."""
 
     count: int
     squares: Number  # sum of squares
     nonfinite: Number
-    histogram: Tensor | None = None  # (B + 2,)
+    samples: tuple[Tensor, ...] = ()  # (m,) each, for the histogram
 
     def pool(self, other: GradientReading) -> None:
         self.count += other.count
         self.squares = self.squares + other.squares
         self.nonfinite = self.nonfinite + other.nonfinite
-        self.histogram = add_counts(self.histogram, other.histogram)
+        self.samples += other.samples
 
 
-@dataclass
+@dataclass(slots=True)
 class CallReading:
     """Of one call of one layer."""
 
@@ -55,7 +55,7 @@ class CallReading:
     moments: Moments | None = None
     active: Tensor | None = None  # (U,) values of each unit that are not 0; after nonlinearities
     saturated: Number | None = None
-    histogram: Tensor | None = None  # (B + 2,)
+    samples: tuple[Tensor, ...] = ()  # (m,) each, for the histogram
     gradient: GradientReading | None = None
 
     def pool(self, other: CallReading) -> None:
@@ -68,7 +68,7 @@ class CallReading:
             self.active = self.active + other.active if same_units else torch.cat([self.active, other.active])
         if self.saturated is not None and other.saturated is not None:
             self.saturated = self.saturated + other.saturated
-        self.histogram = add_counts(self.histogram, other.histogram)
+        self.samples += other.samples
         if self.gradient and other.gradient:
             self.gradient.pool(other.gradient)
         self.gradient = self.gradient or other.gradient
@@ -104,7 +104,7 @@ def read_output(layer: Layer, output: Tensor | None, *, units_in_dim_1: bool, hi
         if layer.bounds:
             reading.saturated = saturated_count(x, layer.bounds)
     if histogram:
-        reading.histogram = magnitude_counts(sample(x))
+        reading.samples = (sample(x),)
     return reading
 
 
@@ -116,7 +116,7 @@ def read_gradient(gradient: Tensor, *, histogram: bool) -> GradientReading:
         count=x.numel(),
         squares=squares,
         nonfinite=nonfinite_given(squares, x),
-        histogram=magnitude_counts(sample(x)) if histogram and x.numel() else None,
+        samples=(sample(x),) if histogram and x.numel() else (),
     )
 
 
@@ -139,7 +139,3 @@ def pooled(passes: Iterable[ForwardPass]) -> dict[CallKey, CallReading]:
             else:
                 result[key] = reading
     return result
-
-
-def add_counts(a: Tensor | None, b: Tensor | None) -> Tensor | None:
-    return a + b if a is not None and b is not None else a if b is None else b

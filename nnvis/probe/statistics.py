@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -36,11 +36,10 @@ def looking_is_free(x: Tensor) -> bool:
     return x.is_cpu
 
 
-@dataclass(frozen=True)
-class Moments:
+class Moments(NamedTuple):
     """Sums over one or several tensors that can be merged without losing digits."""
 
-    count: int
+    size: int
     mean: Number
     squared_deviations: Number  # sum of (x - mean)²
     absmax: Number
@@ -48,12 +47,12 @@ class Moments:
 
     def merge(self, other: Moments) -> Moments:
         """The moments of both together (Chan, Golub & LeVeque 1979)."""
-        count = self.count + other.count
+        size = self.size + other.size
         delta = other.mean - self.mean
         return Moments(
-            count,
-            self.mean + delta * (other.count / count),
-            self.squared_deviations + other.squared_deviations + delta * delta * (self.count * other.count / count),
+            size,
+            self.mean + delta * (other.size / size),
+            self.squared_deviations + other.squared_deviations + delta * delta * (self.size * other.size / size),
             larger(self.absmax, other.absmax),
             self.nonfinite + other.nonfinite,
         )
@@ -63,17 +62,15 @@ def moments(x: Tensor) -> Moments:
     """Moments of a non-empty tensor of any shape. NaN and Inf are counted, and make the other values NaN or Inf."""
     values = _flat(x)
     count = values.numel()
-    if looking_is_free(values) and values.dtype == torch.float32:
-        low, high = (bound.item() for bound in values.aminmax())
-        absmax = max(-low, high)
-        mean = values.sum().item() / count
-        squares = torch.dot(values, values).item()
+    if looking_is_free(values) and values.dtype is torch.float32:
+        low, high = values.aminmax()
+        mean, squares = values.sum().item() / count, torch.dot(values, values).item()
         deviations = squares - count * mean * mean
         if deviations < CANCELLATION * squares:
             centred = values - mean
             deviations = torch.dot(centred, centred).item()
-        if squares < SAFE_SQUARES[1] and deviations > max(SAFE_SQUARES[0], ROUNDING * squares):
-            return Moments(count, mean, deviations, absmax, 0.0)
+        if SAFE_SQUARES[0] < deviations > ROUNDING * squares and squares < SAFE_SQUARES[1]:
+            return Moments(count, mean, deviations, max(-low.item(), high.item()), 0.0)
     exact = values.to(widest(values))
     mean = exact.mean()
     centred = exact - mean

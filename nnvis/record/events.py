@@ -20,9 +20,9 @@ from nnvis.record.protos import NETWORK, Message
 from nnvis.record.vocabulary import HISTOGRAM_EDGES, FloatArray, IntArray, LayerCounts, LayerInfo, LayerValues
 
 
-def new_event(step: int = 0, **fields: Any) -> Message:
-    """An event of now."""
-    return protos.Event(wall_time=time.time(), step=step, **fields)
+def new_event(step: int = 0, wall_time: float | None = None, **fields: Any) -> Message:
+    """An event, of now if no other time is given."""
+    return protos.Event(wall_time=time.time() if wall_time is None else wall_time, step=step, **fields)
 
 
 def add_scalar(event: Message, tag: str, value: float) -> None:
@@ -133,7 +133,7 @@ def magnitude_buckets(counts: IntArray) -> Iterator[tuple[int, FloatArray]]:
     """
     half = (len(HISTOGRAM_EDGES) - 1) // 2
     both_signs = counts[:, half - 1 :: -1] + counts[:, half : 2 * half]  # (L, B / 2) from the smallest magnitude up
-    inner = np.log10(HISTOGRAM_EDGES[half + 1 : -1])
+    inner = np.log10(HISTOGRAM_EDGES[half + 1 : -1]).round(2)
     edges = np.concatenate([[inner[0] - 2], inner, [inner[-1] + 2]])  # the open ends drawn two decades wide
     buckets = np.empty((*both_signs.shape, 3), np.float32)
     buckets[..., 0], buckets[..., 1], buckets[..., 2] = edges[:-1], edges[1:], both_signs

@@ -92,7 +92,7 @@ class EventLog:
     def write(self, measurement: Measurement, scalars: Mapping[str, float] = {}) -> None:
         """One measured step: per-layer tensors, scalars beside them, histograms, the band of the gradients."""
         step = measurement.step
-        event = events.new_event(step)
+        event = events.new_event(step, measurement.wall_time)
         encoded_rows = encode_rows(list(measurement.layers.values()))
         for (quantity, row), encoded in zip(measurement.layers.items(), encoded_rows, strict=True):
             tag = self._generation("layers", quantity, row.layers)

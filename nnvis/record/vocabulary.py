@@ -60,11 +60,19 @@ HISTOGRAM_QUANTITIES: dict[str, str] = {
     "grad": "values of the gradient of the layer's own parameters",
 }
 
-_MAGNITUDES = 10.0 ** np.array([-24.0, -16, -12, -10, -8, -6, -5, -4, -3, -2, -1, 0, 1, 2, 6])
-HISTOGRAM_EDGES: FloatArray = np.concatenate([[-np.inf], -_MAGNITUDES[::-1], [0.0], _MAGNITUDES, [np.inf]])
+
+def _histogram_edges() -> FloatArray:
+    magnitudes = 10.0 ** np.array([-24.0, -16, -12, -10, -8, -6, -5, -4, -3, -2, -1, 0, 1, 2, 6])
+    bits = magnitudes.astype(np.float32).view(np.uint32)
+    magnitudes = ((bits + 0x8000) & 0xFFFF0000).view(np.float32).astype(np.float64)
+    return np.concatenate([[-np.inf], -magnitudes[::-1], [0.0], magnitudes, [np.inf]])
+
+
+HISTOGRAM_EDGES: FloatArray = _histogram_edges()
 """(33,) edges of the 32 histogram bins: by magnitude with sign, so that 1e-20 is as visible as 1.
 
-Zero, NaN and Inf are counted apart. A value v lies in the bin with edges[i] <= v < edges[i + 1].
+Powers of ten, rounded to the 8 binary digits of a bfloat16 (0.01 is 0.01001). A bin holds the values whose magnitude
+is at least that of its edge nearer to 0, and below that of the other. Zero, NaN and Inf are counted apart.
 """
 
 
@@ -104,7 +112,7 @@ class LayerSeries:
 
 @dataclass(frozen=True)
 class HistogramSeries:
-    """Counts of values by magnitude, of a sample of at most 4096 values a layer and step."""
+    """Counts of values by magnitude, of a sample of at most 1024 values a layer and step."""
 
     steps: IntArray  # (T,)
     layers: tuple[str, ...]  # L
@@ -134,6 +142,7 @@ class Measurement:
     layers: dict[str, LayerValues]  # by quantity
     histograms: dict[str, LayerCounts] = field(default_factory=dict)  # by quantity; empty at most steps
     scalars: dict[str, float] = field(default_factory=dict)
+    wall_time: float | None = None  # seconds since 1970; None: when it is written
 
 
 @dataclass(frozen=True)

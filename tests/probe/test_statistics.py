@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from nnvis.probe import statistics
-from nnvis.probe.histograms import BINS, magnitude_counts, sample
+from nnvis.probe.histograms import BINS, SAMPLE_SIZE, magnitude_counts, sample
 from nnvis.record.vocabulary import HISTOGRAM_EDGES
 
 CASES = {
@@ -36,7 +36,7 @@ def looking(request, monkeypatch):
 
 
 def std_of(found: statistics.Moments) -> float:
-    return math.sqrt(float(found.squared_deviations) / max(found.count - 1, 1))
+    return math.sqrt(float(found.squared_deviations) / max(found.size - 1, 1))
 
 
 @pytest.mark.parametrize("x", CASES.values(), ids=CASES)
@@ -91,22 +91,35 @@ def test_units_and_saturation(looking):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
-def test_magnitudes_are_binned_with_sign(dtype, looking, monkeypatch):
-    monkeypatch.setattr("nnvis.probe.histograms.looking_is_free", statistics.looking_is_free)
-    values = torch.tensor([0.0, -0.0, 1e-20, -1e-20, 0.5, 1.0, -1.0, -3.0, 1e30, -1e-30, float("nan"), float("-inf")])
-    values = values.to(dtype)
-    counts = magnitude_counts(values)
-    assert counts.sum() == len(values)
-    assert counts[BINS] == 2  # the zeros
-    assert counts[BINS + 1] == 2  # NaN and -Inf
-    finite = values[torch.isfinite(values) & (values != 0)].double().numpy()
-    assert counts[:BINS].tolist() == np.histogram(finite, HISTOGRAM_EDGES)[0].tolist()
+def test_magnitudes_are_binned_with_sign(dtype):
+    generator = torch.Generator().manual_seed(0)
+    spread = torch.randn(500, generator=generator) * 10 ** torch.randint(-30, 30, (500,), generator=generator)
+    special = torch.tensor([0.0, -0.0, 1e-45, -1e-45, 0.5, 1.0, -1.0, -100.0, 3e38, float("nan"), float("-inf")])
+    values = torch.cat([spread, special]).to(dtype)
+    plain, extreme = magnitude_counts([values.double().numpy(), np.array([1e-300, -1e-300, 1e300, -1e300, np.inf])])
+    assert magnitude_counts([sample(values, size=10**6).numpy()]).tolist() == [plain.tolist()]
+    exact = values.double().numpy()
+    finite = exact[np.isfinite(exact) & (exact != 0)]
+    half = BINS // 2
+    magnitudes = HISTOGRAM_EDGES[half:]
+    assert plain[half:BINS].tolist() == np.histogram(finite[finite > 0], magnitudes)[0].tolist()
+    assert plain[half - 1 :: -1].tolist() == np.histogram(-finite[finite < 0], magnitudes)[0].tolist()
+    assert plain[BINS:].tolist() == [(exact == 0).sum(), 2]  # zeros; NaN and -Inf
+    assert extreme.nonzero()[0].tolist() == [0, half - 1, half, BINS - 1, BINS + 1]
+
+
+def test_the_edges_are_powers_of_ten_that_16_bits_hold():
+    edges = HISTOGRAM_EDGES.astype(np.float32)
+    assert edges.astype(np.float64).tolist() == HISTOGRAM_EDGES.tolist()
+    assert not (edges.view(np.uint32) & 0xFFFF).any()
+    inner = np.log10(HISTOGRAM_EDGES[BINS // 2 + 1 : -1])
+    assert np.abs(inner - inner.round()).max() < 0.002
 
 
 @given(st.integers(1, 50_000))
 def test_a_sample_is_small_and_favours_no_column(size):
-    taken = sample(torch.arange(size))
-    assert 1 <= len(taken) <= 4096
-    if size > 4096:
+    taken = sample(torch.arange(size, dtype=torch.float64)).long()
+    assert 1 <= len(taken) <= SAMPLE_SIZE
+    if size > SAMPLE_SIZE:
         columns = torch.bincount(taken % 8, minlength=8)
         assert columns.min() >= len(taken) // 8 - 1 or size % 2
