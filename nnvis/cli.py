@@ -222,7 +222,7 @@ def bench(argv: Sequence[str]) -> int:
     parser = _Parser(bench)
     _add_config(parser)
     parser.add_argument("--pairs", type=int, default=5, metavar="N", help="pairs of runs a ratio is the median of")
-    parser.add_argument("--seconds", type=float, default=1.0, metavar="S", help="about how long each run is")
+    parser.add_argument("--seconds", type=float, default=2.0, metavar="S", help="about how long each run is")
     options = parser.parse_intermixed_args(argv)
     sources, overrides = _split_words(options.words)
     if options.pairs < 1 or options.seconds <= 0:

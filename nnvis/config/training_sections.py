@@ -69,26 +69,22 @@ class TorchSection(Section):
         if not isinstance(raw, dict):
             return raw
         fields = cls.model_fields
-        given, path = raw.get("arguments"), ("arguments",)
-        if given is None:
-            given, path = {key: value for key, value in raw.items() if key not in fields}, ()
-            raw = {key: value for key, value in raw.items() if key in fields}
-        if not isinstance(given, dict):
-            return raw
-        if "kind" not in raw:
-            raw = {**raw, "kind": fields["kind"].default}
+        own = {key: value for key, value in raw.items() if key in fields and key != "arguments"}
+        given = {key: value for key, value in raw.items() if key not in own}
+        if "kind" not in own:
+            own["kind"] = fields["kind"].default
             given = {**fields["arguments"].default, **given}
-        return {**raw, "arguments": cls._checked(raw["kind"], given, path)}
+        return {**own, "arguments": cls._checked(own["kind"], given)}
 
     @classmethod
-    def _checked(cls, kind: Any, given: dict[str, Any], path: tuple[str, ...]) -> dict[str, Any]:
+    def _checked(cls, kind: Any, given: dict[str, Any]) -> dict[str, Any]:
         choices = cls.choices()
         if not isinstance(kind, str) or kind not in choices:
             reason = torch_table().unusable.get(str(kind))
             unknown = f"{shown(kind)} is unknown{among(kind, choices)}"
             raise refusal(Complaint(("kind",), f"{kind} {reason}" if reason else unknown))
         arguments, complaints = check_arguments(kind, given, choices[kind], cls.ranges)
-        refuse(complaint._replace(path=(*path, *complaint.path)) for complaint in complaints)
+        refuse(complaints)
         return arguments
 
     @model_serializer
@@ -169,7 +165,7 @@ class Training(Section):
     compile: bool = False
     early_stopping: EarlyStopping | None = None
     checkpoint_every: PositiveInt = 1
-    """Epochs between checkpoints; more where saving them would take over 2% of the time."""
+    """Epochs between checkpoints; more where saving them would take over 1% of the time."""
     device: Device = "auto"
     """auto, cpu, cuda, cuda:N or mps."""
     threads: Annotated[int, Field(ge=1, le=1024)] | None = None
@@ -192,7 +188,7 @@ class Training(Section):
 class Capture(Section):
     """What is measured while training runs, and how often."""
 
-    every: PositiveInt | None = 10
+    every: PositiveInt | None = 20
     """Steps between measured steps; null turns capture off (the loss is then written every 100 steps)."""
     layers: Annotated[list[str], Field(min_length=1)] = ["*"]
     """Which layers, as globs over their names."""

@@ -7,6 +7,7 @@ zeros and dead units are counted after nonlinearities only, saturation where an 
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
@@ -87,9 +88,15 @@ def output_bounds(module: nn.Module) -> tuple[float, float] | None:
 
 def units_in_dim_1(module: nn.Module, before: bool) -> bool:
     """Whether the units of this module's output lie in dimension 1 (after convolutions), or stay where they were."""
-    if isinstance(module, _CONVOLUTIONS):
+    decided = _units_by_kind(type(module))
+    return before if decided is None else decided
+
+
+@functools.cache
+def _units_by_kind(kind: type[nn.Module]) -> bool | None:
+    if issubclass(kind, _CONVOLUTIONS):
         return True
-    return before and not isinstance(module, _FEATURES_LAST)
+    return False if issubclass(kind, _FEATURES_LAST) else None
 
 
 def first_tensor(output: Any) -> Tensor | None:

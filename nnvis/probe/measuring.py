@@ -22,7 +22,7 @@ from nnvis.probe.parameters import ParameterReadings, Readings
 from nnvis.probe.readings import CallReading
 from nnvis.probe.statistics import Number, looking_is_free, number, widest
 from nnvis.probe.transfer import Transfer
-from nnvis.record.vocabulary import LayerCounts, LayerValues, Measurement
+from nnvis.record.vocabulary import FloatArray, LayerCounts, LayerValues, Measurement
 
 _NONE = np.empty(0, np.float32)
 
@@ -55,12 +55,23 @@ class Pending:
         self.scales, self.scalars = scales, scalars
         self.frozen = owners.frozen() if len(read.grad_norms) < read.count else owners.none
         self._histograms = _histogram_columns(rows, owners, read)
-        looking_waits = not all(looking_is_free(p) for p in read.parameters)
-        self.under_way = looking_waits and (self.numbers.under_way or self._samples.under_way)
+        self._on_device = any(isinstance(number, Tensor) for number in self._witnesses())
+        self.under_way = self._on_device and (self._numbers.under_way or self._samples.under_way)
+
+    def _witnesses(self) -> Iterator[Number]:
+        """If all of these are floats, so is everything that was read: looking was free everywhere."""
+        yield from (reading.moments.mean for reading in self.rows.values() if reading.moments)
+        yield from (*self.read.grad_norms.values(), *self.read.weight_norms.values(), *self.scalars.values())
+        yield from (self.scales.backward, self.scales.optimizer)
+
+    def numbers(self) -> FloatArray:
+        """(n,) everything that was read, in one row. The device is waited for here."""
+        if self._on_device:
+            return self._numbers.floats()
+        return np.array([value for group in self.groups for value in group], np.float64)
 
     @cached_property
-    def numbers(self) -> Transfer:
-        """Everything that was read, in one row."""
+    def _numbers(self) -> Transfer:
         return Transfer([value for group in self.groups for value in group])
 
     @property
@@ -101,7 +112,7 @@ def measurements(steps: Iterable[Pending]) -> Iterator[Measurement]:
 
 def _measurements(steps: list[Pending]) -> Iterator[Measurement]:
     """Of T steps with one layout."""
-    first, numbers = steps[0], np.array([step.numbers.floats() for step in steps])
+    first, numbers = steps[0], np.array([step.numbers() for step in steps])
     ends = [*accumulate(len(group) for group in first.groups)]
     calls, *parameters, scalars, scales = np.split(numbers, ends[:-1], axis=1)
     blocks = call_quantities(first.rows, calls.reshape(len(steps), -1, CALL_SUMS), scales[:, :1])

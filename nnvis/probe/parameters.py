@@ -33,6 +33,7 @@ class ParameterReadings:
         self.grad_nonfinite: Readings = {}
         self._grad_samples: dict[int, Tensor] = {}  # (m,)
 
+    @torch.no_grad()
     def read_gradients(self, *, histogram: bool) -> None:
         """Read `.grad` at the end of a backward pass; a later pass of the same step has accumulated and replaces it."""
         grads = _gradients(enumerate(self.parameters))
@@ -43,19 +44,21 @@ class ParameterReadings:
                 i: sample(grad, self._sample_sizes[i]) for i, grad in grads.items() if i in self._sample_sizes
             }
 
+    @torch.no_grad()
     def before_update(self, positions: Iterable[int]) -> None:
         """Remember where these parameters are, and what is left of their gradients after clipping."""
-        values = {i: self.parameters[i].detach() for i in positions}
+        values = {i: self.parameters[i] for i in positions}
         grads = _gradients((i, self.parameters[i]) for i in values) if self.grad_norms else {}
         found = norms([*values.values(), *grads.values()])
         self.weight_norms |= zip(values, found, strict=False)
         self.clipped_norms |= zip(grads, found[len(values) :], strict=True)
         self._before = {i: value.clone() for i, value in values.items()}
 
+    @torch.no_grad()
     def after_update(self) -> None:
         """Measure how far each of them moved; the copies are let go."""
         if self._before:
-            now = [self.parameters[i].detach() for i in self._before]
+            now: list[Tensor] = [self.parameters[i] for i in self._before]
             moves = list(self._before.values())
             torch._foreach_sub_(moves, now)  # pyright: ignore[reportPrivateImportUsage]
             self.update_norms |= zip(self._before, norms(moves), strict=True)
@@ -72,4 +75,4 @@ def _gradients(parameters: Iterable[tuple[int, nn.Parameter]]) -> dict[int, Tens
 
 def gradient_values(grad: Tensor) -> Tensor:
     """The values of a gradient as one plain tensor; a sparse one holds only the rows that were touched."""
-    return grad.coalesce().values() if grad.is_sparse else grad.detach()
+    return grad.coalesce().values() if grad.is_sparse else grad

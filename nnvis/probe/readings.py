@@ -90,12 +90,8 @@ class ForwardPass:
 
 def read_output(layer: Layer, output: Tensor | None, *, units_in_dim_1: bool, histogram: bool) -> CallReading:
     """Everything that is read of one output; with the reason where nothing can be."""
-    if output is None:
-        return CallReading(layer, "non-tensor output")
-    if not (output.is_floating_point() or output.is_complex()):
-        return CallReading(layer, "non-float output")
-    if output.numel() == 0:
-        return CallReading(layer, "empty output")
+    if output is None or not (output.is_floating_point() or output.is_complex()) or not output.numel():
+        return CallReading(layer, _absence(output))
     x = output.detach()
     reading = CallReading(layer, output_shape=tuple(x.shape[1:]), moments=moments(x))
     if layer.nonlinearity and x.dim() > 0:
@@ -108,9 +104,15 @@ def read_output(layer: Layer, output: Tensor | None, *, units_in_dim_1: bool, hi
     return reading
 
 
+def _absence(output: Tensor | None) -> str:
+    if output is None:
+        return "non-tensor output"
+    return "empty output" if output.is_floating_point() or output.is_complex() else "non-float output"
+
+
 def read_gradient(gradient: Tensor, *, histogram: bool) -> GradientReading:
     """Everything that is read of the gradient with respect to one output."""
-    x = gradient.detach()
+    x = gradient.detach() if gradient.requires_grad else gradient
     squares = squared_norm(x)
     return GradientReading(
         count=x.numel(),

@@ -38,9 +38,7 @@ class Transfer:
     def floats(self) -> FloatArray:
         """(n,) all values, which must be single numbers. The device is waited for here."""
         self._wait()
-        if self._host:
-            return np.array([self._on_host(v).item() if isinstance(v, Tensor) else v for v in self._values], np.float64)
-        return np.array(self._values, np.float64)
+        return np.array([self._on_host(v).item() if isinstance(v, Tensor) else v for v in self._values], np.float64)
 
     def arrays(self) -> list[FloatArray]:
         """Each value as an array of its shape. The device is waited for here."""

@@ -11,7 +11,7 @@ run.layers["grad_norm"].values           # (T, L)
 from nnvis.record.files import read_findings, read_json, write_findings, write_json
 from nnvis.record.log import EventLog
 from nnvis.record.run import Run, find_runs, load_run
-from nnvis.record.size import expected_bytes
+from nnvis.record.size import FIGURES_BYTES, expected_bytes
 from nnvis.record.vocabulary import (
     ABSENCE_REASONS,
     HISTOGRAM_EDGES,
@@ -30,6 +30,7 @@ from nnvis.record.vocabulary import (
 
 __all__ = [
     "ABSENCE_REASONS",
+    "FIGURES_BYTES",
     "HISTOGRAM_EDGES",
     "HISTOGRAM_QUANTITIES",
     "LAYER_QUANTITIES",

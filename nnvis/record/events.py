@@ -9,7 +9,7 @@ import functools
 import json
 import struct
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -36,11 +36,23 @@ def add_exact(event: Message, tag: str, of: str, value: float, first: bool) -> N
 
 
 def add_layers(
-    event: Message, tag: str, quantity: str, layers: Sequence[str], encoded: tuple[int, bytes], first: bool
+    event: Message, tag: str, quantity: str, layers: Sequence[str], data_type: int, content: bytes, first: bool
 ) -> None:
     """One tensor (L,) with a quantity of every layer; the layers' names are in its metadata."""
     metadata = _own_metadata(quantity=quantity, layers=layers) if first else None
-    _add_array(event, tag, *encoded, (len(layers),), metadata)
+    _add_array(event, tag, data_type, content, (len(layers),), metadata)
+
+
+def fill(
+    event: Message, step: int, wall_time: float | None, contents: Sequence[bytes], scalars: Iterable[float]
+) -> None:
+    """Other numbers for an event that was written before: those of its tensors, then its scalars."""
+    event.step, event.wall_time = step, time.time() if wall_time is None else wall_time
+    values = iter(event.summary.value)
+    for content, value in zip(contents, values, strict=False):
+        value.tensor.tensor_content = content
+    for number, value in zip(scalars, values, strict=True):
+        value.simple_value = number
 
 
 def add_counts(event: Message, tag: str, quantity: str, row: LayerCounts, first: bool) -> None:

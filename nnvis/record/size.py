@@ -17,6 +17,9 @@ from nnvis.record.vocabulary import (
     Measurement,
 )
 
+FIGURES_BYTES = 1_000_000
+"""Of the figures of a run, as images in its log: 0.8 to 1.2 MB for ten of them, whatever the network's size."""
+
 
 def expected_bytes(
     layers: int,

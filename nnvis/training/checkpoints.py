@@ -4,7 +4,7 @@ save_checkpoint(directory / "checkpoints" / "last.pt", {"model": model.state_dic
 load_checkpoint(path)["model"]
 
 cadence = Cadence(every=1)
-if cadence.due(epoch):                 # every so many epochs, and never for more than 2% of the time
+if cadence.due(epoch):                 # every so many epochs, and never for more than 1% of the time
     with cadence.timed(epoch): ...
 """
 
@@ -23,7 +23,7 @@ import torch
 from nnvis.errors import InputError
 from nnvis.record.files import disk_errors
 
-_SHARE_OF_TIME = 0.02
+_SHARE_OF_TIME = 0.01
 
 
 def save_checkpoint(path: Path, content: Mapping[str, Any]) -> None:

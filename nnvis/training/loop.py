@@ -109,24 +109,27 @@ class Loop:
 
     def make_step(self, batches: tuple[Rows, ...]) -> None:
         """One optimizer step, and what is told of it."""
-        learner, due = self.learner, self.recording.due(self.state.step)
-        seen: list[Passes] = []
+        optimizer = self.learner.optimizer
+        if needs_closure(optimizer):
+            seen: list[Passes] = []
 
-        def evaluate_loss() -> float:
-            passes = learner.passes(self.train, batches, again=bool(seen))
-            learner.clip(passes, self.train)
-            if due:
-                self.recording.tell(self.step_scalars(passes))
-            seen.append(passes)
-            return passes.loss
+            def evaluate_loss() -> float:
+                seen.append(self.evaluate_loss(batches, again=bool(seen)))
+                return seen[-1].loss
 
-        if needs_closure(learner.optimizer):
-            learner.optimizer.step(evaluate_loss)
-            updated = True
+            optimizer.step(evaluate_loss)
+            self.count(seen[-1], updated=True)
         else:
-            evaluate_loss()
-            updated = learner.update()
-        self.count(seen[-1], updated=updated)
+            passes = self.evaluate_loss(batches)
+            self.count(passes, updated=self.learner.update())
+
+    def evaluate_loss(self, batches: tuple[Rows, ...], *, again: bool = False) -> Passes:
+        """The passes of a step, its gradients clipped; `again`: with a closure, which asks several times."""
+        passes = self.learner.passes(self.train, batches, again=again)
+        self.learner.clip(passes, self.train)
+        if self.recording.due(self.state.step):
+            self.recording.tell(self.step_scalars(passes))
+        return passes
 
     def step_scalars(self, passes: Passes) -> dict[str, float]:
         """What is told of a step, by tag."""

@@ -13,7 +13,7 @@ from nnvis.data import Splits
 from nnvis.errors import InputError
 from nnvis.models import build_model
 from nnvis.probe.layers import find_layers
-from nnvis.record import expected_bytes
+from nnvis.record import FIGURES_BYTES, expected_bytes
 from nnvis.training.batches import Batches
 from nnvis.training.devices import resolve_device, resolve_precision
 from nnvis.training.learner import Learner, Placed
@@ -100,18 +100,19 @@ def describe(config: Config, splits: Splits, learner: Learner, state: State) -> 
     """What is about to be trained, on what, and how large its log will be."""
     sizes = {"train": splits.train, "val": splits.val, "test": splits.test}
     rows = ", ".join(f"{len(split):,} {name}" for name, split in sizes.items() if split)
+    task = f"{len(splits.classes)} classes" if splits.classes else splits.task
     parameters = sum(parameter.numel() for parameter in learner.model.parameters())
     training = config.training
     threads = f", {training.threads} thread{'s' * (training.threads != 1)}" if training.device == "cpu" else ""
     resumed = f" · goes on at step {state.step:,}" if state.step else ""
     return (
-        f"{config.name}: {rows} rows · {parameters:,} parameters · {training.device}{threads}"
-        f" · log about {_size(_log_bytes(config, splits, learner))} and its figures{resumed}"
+        f"{config.name}: {rows} rows · {task} · {parameters:,} parameters · {training.device}{threads}"
+        f" · log about {_size(_log_bytes(config, splits, learner))}, with figures {_size(FIGURES_BYTES)} more{resumed}"
     )
 
 
 def _size(count: int) -> str:
-    return f"{count / 1e6:.1f} MB" if count > 1e6 else f"{count / 1e3:.0f} kB"
+    return f"{count / 1e6:.1f} MB" if count >= 1e6 else f"{count / 1e3:.0f} kB"
 
 
 def _log_bytes(config: Config, splits: Splits, learner: Learner) -> int:

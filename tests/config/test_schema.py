@@ -108,7 +108,7 @@ def test_sections_by_their_kind_alone() -> None:
     )
     assert result.model.init == Init(kind="orthogonal")  # pyright: ignore
     assert result.loss == Loss(kind="cross_entropy")
-    assert result.optimizer == Optimizer(kind="Adam", arguments={})
+    assert result.optimizer == Optimizer(kind="Adam")
     assert result.schedule == Schedule()
 
 
@@ -122,8 +122,9 @@ def test_arguments_of_torch_stand_beside_the_kind() -> None:
 
 
 def test_an_optimizer_without_a_kind_is_sgd_with_lr() -> None:
-    assert config(optimizer={"momentum": 0.9}).optimizer == Optimizer(arguments={"lr": 0.1, "momentum": 0.9})
-    assert config().optimizer == Optimizer(kind="SGD", arguments={"lr": 0.1})
+    with_momentum = config(optimizer={"momentum": 0.9}).optimizer
+    assert (with_momentum.kind, with_momentum.arguments) == ("SGD", {"lr": 0.1, "momentum": 0.9})
+    assert (config().optimizer.kind, config().optimizer.arguments) == ("SGD", {"lr": 0.1})
 
 
 @pytest.mark.parametrize(
@@ -140,6 +141,7 @@ def test_the_length_is_epochs_or_steps(training: dict[str, int], length: tuple[i
         ({"model": {"kind": "mlp"}}, "model", "hidden"),
         ({"model": {"kind": "mlp", "hidden": [3], "depth": 2, "width": 3}}, "model.hidden", "either"),
         ({"model": {"kind": "mlp", "width": 3}}, "model.width", "needs depth"),
+        ({"optimizer": {"kind": "Adam", "arguments": {"lr": 1}}}, "optimizer.arguments", "Adam takes no such argument"),
         ({"training": {"epochs": 3, "steps": 3}}, "training.steps", "not both"),
         ({"training": {"threads": 100_000}}, "training.threads", "at most 1024"),
         ({"training": {"clip_grad_norm": 1.0, "clip_grad_value": 1.0}}, "training.clip_grad_value", "not both"),

@@ -69,6 +69,6 @@ def test_cadence_counts_epochs_and_spares_the_time(monkeypatch: pytest.MonkeyPat
     assert [cadence.due(epoch) for epoch in (0, 1, 2)] == [False, False, True]
     with cadence.timed(2):
         now += 0.5
-    assert not cadence.due(4)  # half a second of saving puts off the next one by 25
-    now += 25
+    assert not cadence.due(4)  # half a second of saving puts off the next one by 50
+    now += 50
     assert [cadence.due(epoch) for epoch in (3, 4)] == [False, True]
