@@ -7,6 +7,9 @@
     run = nnvis.load_run("runs/digits-mlp/1-seed0")    # needs no torch
     run.load_model()
 
+    with nnvis.watch(model, optimizer, log_dir="runs/mine"):    # around your own loop
+        ...
+
 Names are imported when they are first used, so that `import nnvis` is quick.
 """
 
@@ -23,10 +26,22 @@ if TYPE_CHECKING:
     from nnvis.errors import InputError, RunError
     from nnvis.experiment import load_model, train
     from nnvis.record import Run
+    from nnvis.watching import watch
 
     __version__: str
 
-__all__ = ["Config", "InputError", "Run", "RunError", "__version__", "load_config", "load_model", "load_run", "train"]
+__all__ = [
+    "Config",
+    "InputError",
+    "Run",
+    "RunError",
+    "__version__",
+    "load_config",
+    "load_model",
+    "load_run",
+    "train",
+    "watch",
+]
 
 _HOMES = {
     "Config": "nnvis.config",
@@ -36,6 +51,7 @@ _HOMES = {
     "load_config": "nnvis.config",
     "load_model": "nnvis.experiment",
     "train": "nnvis.experiment",
+    "watch": "nnvis.watching",
 }
 
 

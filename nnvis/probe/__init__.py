@@ -1,6 +1,7 @@
 """Measures modules while they run: `Probe` sees, `statistics` computes; what was measured is handed to a callable."""
 
+from nnvis.probe.forensics import FirstNonfinite, first_nonfinite
 from nnvis.probe.nonfinite import Nonfinite, locate_nonfinite
 from nnvis.probe.probe import NullProbe, Probe
 
-__all__ = ["Nonfinite", "NullProbe", "Probe", "locate_nonfinite"]
+__all__ = ["FirstNonfinite", "Nonfinite", "NullProbe", "Probe", "first_nonfinite", "locate_nonfinite"]

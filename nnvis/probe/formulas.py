@@ -15,7 +15,7 @@ from nnvis.probe.parameters import ParameterReadings, Readings
 from nnvis.probe.readings import CallReading
 from nnvis.record.vocabulary import ABSENCE_REASONS, BoolArray, FloatArray, IntArray
 
-CALL_SUMS = 14
+CALL_SUMS = 15
 """Numbers that are sent of each layer call."""
 CODES = {reason: code for code, reason in enumerate(ABSENCE_REASONS)}
 
@@ -48,12 +48,11 @@ class Owners:
 
 
 def call_quantities(rows: Mapping[str, CallReading], sums: FloatArray, scale: FloatArray) -> dict[str, Block]:
-    """The activation quantities of R rows, from what was summed (T, R, 14) and the gradients' scale (T, 1)."""
+    """The activation quantities of R rows, from what was summed (T, R, 15) and the gradients' scale (T, 1)."""
     if not rows:
         return {}
-    count, mean, deviations, absmax, nonfinite, units, active, active_units, saturated, *gradient = np.moveaxis(
-        sums, 2, 0
-    )
+    count, mean, deviations, absmax, nonfinite, *others = np.moveaxis(sums, 2, 0)
+    units, active, active_units, saturated, inputs_nonfinite, *gradient = others
     grad_count, grad_squares, grad_nonfinite, absent, no_grad = gradient
     absent, no_grad = absent.astype(np.int8), no_grad.astype(np.int8)
     names = tuple(rows)
@@ -68,6 +67,8 @@ def call_quantities(rows: Mapping[str, CallReading], sums: FloatArray, scale: Fl
         "activation_grad_rms": Block(names, np.sqrt(grad_squares / grad_count) / scale, no_grad),
         "activation_grad_nonfinite": Block(names, grad_nonfinite, no_grad),
     }
+    if inputs_nonfinite.any():
+        quantities["input_nonfinite"] = Block(names, inputs_nonfinite, absent)
     if nonlinear:
         only = tuple(names[i] for i in nonlinear)
         quantities["zero_fraction"] = Block(only, (1 - active / count)[:, nonlinear], absent[:, nonlinear])

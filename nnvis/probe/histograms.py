@@ -54,14 +54,15 @@ def _as_float32(values: NDArray[np.floating]) -> NDArray[np.float32]:
 
 
 @functools.cache
-def _columns_by_high_bits() -> IntArray:
+def _columns_by_high_bits() -> NDArray[np.int8]:
     """(2**16,) the column that values with these first 16 bits are counted in."""
-    bits = np.arange(2**16, dtype=np.uint32) << 16
-    magnitudes = (bits & 0x7FFFFFFF).view(np.float32)
+    magnitudes = (np.arange(2**15, dtype=np.uint32) << 16).view(np.float32)  # those with sign follow them
+    edges = HISTOGRAM_EDGES[BINS // 2 :].astype(np.float32)
     with np.errstate(invalid="ignore"):  # some of them are signalling NaNs
-        bins_above_0 = np.searchsorted(HISTOGRAM_EDGES[BINS // 2 :], magnitudes, side="right") - 1
-    columns = np.where(bits >> 31, BINS // 2 - 1 - bins_above_0, BINS // 2 + bins_above_0)
-    return np.where(np.isfinite(magnitudes), columns, BINS + 1)
+        bins_above_0 = (np.searchsorted(edges, magnitudes, side="right") - 1).astype(np.int8)
+    columns = np.concatenate([BINS // 2 + bins_above_0, BINS // 2 - 1 - bins_above_0])
+    columns[~np.isfinite(np.tile(magnitudes, 2))] = BINS + 1
+    return columns
 
 
 @functools.cache

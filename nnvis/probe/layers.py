@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from nnvis.config.problems import among
 from nnvis.errors import InputError
@@ -49,16 +50,19 @@ class Layer:
         return type(self.module).__name__
 
 
-def find_layers(model: nn.Module, patterns: Sequence[str] = ("*",)) -> list[Layer]:
-    """The layers of a model whose names match one of the globs, in the order of `named_modules()`.
+def find_layers(model: nn.Module, patterns: Sequence[str | type[nn.Module]] = ("*",)) -> list[Layer]:
+    """The layers of a model whose names match one of the globs, or that are of one of the types.
 
-    Raises InputError for a glob that matches none.
+    In the order of `named_modules()`. Raises InputError for a pattern that matches none.
     """
     named = [(name, module) for name, module in _named_modules(model) if _is_layer(module)]
     names = [name for name, _ in named]
     for pattern in patterns:
-        if names and not any(fnmatchcase(name, pattern) for name in names):
-            raise InputError(f"capture.layers: {pattern!r} matches no layer{among(pattern, names)}")
+        if named and not any(_matches(name, module, pattern) for name, module in named):
+            if isinstance(pattern, str):
+                raise InputError(f"capture.layers: {pattern!r} matches no layer{among(pattern, names)}")
+            kinds = sorted({type(module).__name__ for _, module in named})
+            raise InputError(f"layers: no layer is a {pattern.__name__}; there are {', '.join(kinds)}")
     return [
         Layer(
             name=name,
@@ -68,8 +72,12 @@ def find_layers(model: nn.Module, patterns: Sequence[str] = ("*",)) -> list[Laye
             bounds=output_bounds(module),
         )
         for name, module in named
-        if any(fnmatchcase(name, pattern) for pattern in patterns)
+        if any(_matches(name, module, pattern) for pattern in patterns)
     ]
+
+
+def _matches(name: str, module: nn.Module, pattern: str | type[nn.Module]) -> bool:
+    return fnmatchcase(name, pattern) if isinstance(pattern, str) else isinstance(module, pattern)
 
 
 def output_bounds(module: nn.Module) -> tuple[float, float] | None:
@@ -123,8 +131,12 @@ def _tensors(value: Any) -> Iterator[Tensor]:
 
 
 def _named_modules(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """`named_modules()`, with the root under its class's name and without the prefix that `torch.compile` adds."""
-    root = getattr(model, "_orig_mod", model)
+    """`named_modules()`, with the root under its class's name, without the prefixes of `torch.compile` and of DDP."""
+    root = model
+    while (
+        inner := getattr(root, "_orig_mod", root.module if isinstance(root, DistributedDataParallel) else None)
+    ) is not None:
+        root = inner
     for name, module in root.named_modules():
         yield name or type(root).__name__, module
 

@@ -54,6 +54,9 @@ class Pending:
         self.rows, self.owners, self.read = rows, owners, read
         self.scales, self.scalars = scales, scalars
         self.frozen = owners.frozen() if len(read.grad_norms) < read.count else owners.none
+        self._active = {row: _active_sums(r.active) for row, r in rows.items() if r.active is not None}
+        for reading in rows.values():
+            reading.active = None  # small tensors that live on would keep the allocator from giving back large ones
         self._histograms = _histogram_columns(rows, owners, read)
         self._on_device = any(isinstance(number, Tensor) for number in self._witnesses())
         self.under_way = self._on_device and (self._numbers.under_way or self._samples.under_way)
@@ -83,7 +86,7 @@ class Pending:
     @property
     def groups(self) -> list[Sequence[Number]]:
         """The parts of that row: layer calls, five of parameters, scalars, scales."""
-        calls = [value for reading in self.rows.values() for value in _call_sums(reading)]
+        calls = [value for row, reading in self.rows.items() for value in _call_sums(reading, self._active.get(row))]
         parameters = ([*readings.values()] for readings in _parameter_sums(self.read))
         return [calls, *parameters, [*self.scalars.values()], [self.scales.backward, self.scales.optimizer]]
 
@@ -133,14 +136,15 @@ def _measurements(steps: list[Pending]) -> Iterator[Measurement]:
 # ---------------------------------------------------------------- what is sent to the host
 
 
-def _call_sums(reading: CallReading) -> tuple[Number, ...]:
+def _call_sums(reading: CallReading, active: tuple[Number, ...] | None) -> tuple[Number, ...]:
     """What `call_quantities` makes its quantities of."""
-    read, grad, active = reading.moments, reading.gradient, reading.active
+    read, grad = reading.moments, reading.gradient
     nan = np.nan
     return (
         *(read or _NOTHING[:5]),
-        *(_active_sums(active) if active is not None else _NOTHING[:3]),
+        *(active or _NOTHING[:3]),
         nan if reading.saturated is None else reading.saturated,
+        reading.inputs_nonfinite,
         *((grad.count, grad.squares, grad.nonfinite) if grad else _NOTHING[:3]),
         0 if read else CODES[reading.absence or "not measured"],
         0 if grad else CODES[reading.absence or "no gradient"],

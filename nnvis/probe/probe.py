@@ -64,10 +64,11 @@ def _spares_the_training(method: Callable[..., Any]) -> Callable[..., None]:
 class Probe:
     """Measures `model` at every `every`-th optimizer step and hands each `Measurement` to `write`.
 
-    A step ends with the first of the `optimizers`; it is numbered by the updates completed before it, counted from
-    `first_step`. `layers` are globs over `named_modules()` names. Histograms are added at the first measured step and
-    then whenever `histogram_every` steps have passed. A `scaler` (torch.amp.GradScaler) is read, never touched:
-    all gradients are recorded at their true scale.
+    `every` can be a function as well: asked once a step, whether to measure it. A step ends with the first of the
+    `optimizers` (without any, with `end_step()`); it is numbered by the updates completed before it, counted from
+    `first_step`. `layers` are globs over `named_modules()` names, or types. Histograms are added at the first measured
+    step and then whenever `histogram_every` steps have passed. A `scaler` (torch.amp.GradScaler) is read, never
+    touched: all gradients are recorded at their true scale.
     """
 
     def __init__(
@@ -76,8 +77,8 @@ class Probe:
         optimizers: Sequence[Optimizer],
         *,
         write: Write,
-        every: int = 10,
-        layers: Sequence[str] = ("*",),
+        every: int | Callable[[int], bool] = 10,
+        layers: Sequence[str | type[nn.Module]] = ("*",),
         histograms: bool = True,
         histogram_every: int = 100,
         first_step: int = 0,
@@ -100,7 +101,8 @@ class Probe:
         self._by_module = {layer.module: layer for layer in self._layers}
         self._compiled = is_compiled(model)
         self._optimizers = list(optimizers)
-        self._every = every
+        self._measures = every if callable(every) else lambda step: step % every == 0
+        self._last_histogram: int | None = None
         self._histograms, self._histogram_every = histograms, histogram_every
         self._scaler = scaler
         self._write = write
@@ -113,6 +115,7 @@ class Probe:
         self._flushed_s = time.monotonic()
         self._handles: list[RemovableHandle] = []
         self._paused = False
+        self._every = every
 
     def __enter__(self) -> Self:
         for optimizer in self._optimizers:
@@ -138,9 +141,15 @@ class Probe:
     def _flush_last(self) -> None:
         self.flush()
 
-    def measures(self, step: int) -> bool:
-        """Whether the step with this number is a measured one."""
-        return step % self._every == 0
+    @property
+    def measuring(self) -> bool:
+        """Whether the step in progress is a measured one."""
+        return self._current is not None
+
+    @property
+    def passed_forward(self) -> bool:
+        """Whether the step in progress is measured and has had a forward pass."""
+        return self._current is not None and bool(self._current.passes)
 
     def flush(self) -> None:
         """Hand over the measured steps that still wait for it."""
@@ -188,7 +197,7 @@ class Probe:
     # ------------------------------------------------------------ a step
 
     def _begin_step(self) -> None:
-        if not self.measures(self.step):
+        if not self._measures(self.step):
             return
         due = self._histograms and self._histogram_is_due()
         self._current = step = _Step(ParameterReadings(self._parameters, self._sample_sizes), histogram=due)
@@ -208,8 +217,13 @@ class Probe:
             self._current = None
 
     def _histogram_is_due(self) -> bool:
-        measured_steps_between = math.ceil(self._histogram_every / self._every)
-        return (self.step // self._every) % measured_steps_between == 0
+        if not callable(self._every):  # the same steps after resuming
+            measured_steps_between = math.ceil(self._histogram_every / self._every)
+            return (self.step // self._every) % measured_steps_between == 0
+        if self._last_histogram is not None and self.step - self._last_histogram < self._histogram_every:
+            return False
+        self._last_histogram = self.step
+        return True
 
     @_spares_the_training
     def _before_update(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
@@ -227,7 +241,17 @@ class Probe:
         if _was_skipped(optimizer):
             self._end_step()
             self._begin_step()
-            return
+        else:
+            self._count_step()
+
+    @_spares_the_training
+    def end_step(self) -> None:
+        """Says that the parameters have been updated, where no optimizer was given that would tell."""
+        if self._current is not None:
+            self._current.parameters.after_update()
+        self._count_step()
+
+    def _count_step(self) -> None:
         self._flush_if_due()
         if self._current is not None and self._current.backward_passes:
             self._pending.append(self._conclude(self._current))
@@ -291,7 +315,9 @@ class Probe:
         if recomputed:
             self._read_recomputed(forward_pass, layer, tensor)
             return
-        reading = read_output(layer, tensor, units_in_dim_1=forward_pass.units_in_dim_1, histogram=step.histogram)
+        reading = read_output(
+            layer, inputs, tensor, units_in_dim_1=forward_pass.units_in_dim_1, histogram=step.histogram
+        )
         forward_pass.readings[forward_pass.next_call(layer)] = reading
         self._follow_gradient(step, forward_pass, reading, tensor)
 
@@ -348,6 +374,8 @@ class Probe:
             self._current.awaits_end_of_backward = False
             self._current.backward_passes += 1
             self._current.parameters.read_gradients(histogram=self._current.histogram)
+            if not self._optimizers:
+                self._current.parameters.before_update(range(len(self._parameters)))
 
 
 class NullProbe(AbstractContextManager["NullProbe"]):

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from nnvis.probe.histograms import sample
-from nnvis.probe.layers import Layer
+from nnvis.probe.layers import Layer, first_tensor
 from nnvis.probe.statistics import (
     Moments,
     Number,
@@ -55,6 +56,7 @@ class CallReading:
     moments: Moments | None = None
     active: Tensor | None = None  # (U,) values of each unit that are not 0; after nonlinearities
     saturated: Number | None = None
+    inputs_nonfinite: Number = 0.0  # NaN and Inf among the inputs; looked for where there are some in the output
     samples: tuple[Tensor, ...] = ()  # (m,) each, for the histogram
     gradient: GradientReading | None = None
 
@@ -68,6 +70,7 @@ class CallReading:
             self.active = self.active + other.active if same_units else torch.cat([self.active, other.active])
         if self.saturated is not None and other.saturated is not None:
             self.saturated = self.saturated + other.saturated
+        self.inputs_nonfinite = self.inputs_nonfinite + other.inputs_nonfinite
         self.samples += other.samples
         if self.gradient and other.gradient:
             self.gradient.pool(other.gradient)
@@ -88,12 +91,17 @@ class ForwardPass:
         return layer.name, call
 
 
-def read_output(layer: Layer, output: Tensor | None, *, units_in_dim_1: bool, histogram: bool) -> CallReading:
+def read_output(
+    layer: Layer, inputs: Any, output: Tensor | None, *, units_in_dim_1: bool, histogram: bool
+) -> CallReading:
     """Everything that is read of one output; with the reason where nothing can be."""
     if output is None or not (output.is_floating_point() or output.is_complex()) or not output.numel():
         return CallReading(layer, _absence(output))
     x = output.detach()
-    reading = CallReading(layer, output_shape=tuple(x.shape[1:]), moments=moments(x))
+    found = moments(x)
+    reading = CallReading(layer, output_shape=tuple(x.shape[1:]), moments=found)
+    if isinstance(found.nonfinite, Tensor) or found.nonfinite:
+        reading.inputs_nonfinite = _nonfinite_among(inputs, output)
     if layer.nonlinearity and x.dim() > 0:
         unit_dim = 1 if units_in_dim_1 and x.dim() > 2 else x.dim() - 1
         reading.active = active_counts(x, unit_dim, non_negative=layer.non_negative)
@@ -102,6 +110,14 @@ def read_output(layer: Layer, output: Tensor | None, *, units_in_dim_1: bool, hi
     if histogram:
         reading.samples = (sample(x),)
     return reading
+
+
+def _nonfinite_among(inputs: Any, output: Tensor) -> Number:
+    """Of the first input tensor; what worked in place has none left to look at."""
+    given = first_tensor(inputs)
+    if given is None or given is output or not given.is_floating_point():
+        return 0.0
+    return number(count_nonfinite(given.detach()))
 
 
 def _absence(output: Tensor | None) -> str:

@@ -65,8 +65,11 @@ class EventLog:
             return cls(path.open("xb"), path)
 
     @classmethod
-    def resume(cls, directory: str | Path, length: int) -> EventLog:
-        """The log in `directory`, cut at `length` bytes (what `flush` returned). Raises InputError where that fails."""
+    def resume(cls, directory: str | Path, length: int | None = None) -> EventLog:
+        """The log in `directory`, cut at `length` bytes (what `flush` returned), or after its last whole record.
+
+        Raises InputError where that fails.
+        """
         directory = Path(directory)
         found = event_files(directory)
         if len(found) != 1:
@@ -75,6 +78,8 @@ class EventLog:
         with disk_errors(path):
             kept = path.read_bytes()[:length]
             written = read_events(kept)
+            if length is None:
+                length = written.end
             if written.end != length:
                 problem = written.damage or f"it is cut off at byte {len(kept)}"
                 raise InputError(f"{path}: cannot be resumed at byte {length}: {problem}; start a new run")
@@ -82,6 +87,11 @@ class EventLog:
             file.truncate(length)
             file.seek(length)
             return cls(file, path, written)
+
+    @property
+    def last_step(self) -> int:
+        """The newest step that anything was written for; -1 in a new log."""
+        return max(self._last.values(), default=-1)
 
     def network(self, layers: Sequence[LayerInfo], step: int = 0) -> None:
         """The table of layers; written only where it differs from the last one."""

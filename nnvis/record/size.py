@@ -26,7 +26,7 @@ def expected_bytes(
     steps_measured: int,
     *,
     histogram_steps: int = 0,
-    quantities: int = len(LAYER_QUANTITIES),
+    quantities: int = len(LAYER_QUANTITIES) - 1,  # all but input_nonfinite, which is rare
     scalars: int = 8,
 ) -> int:
     """Bytes of a log of so many layers and steps (figures and texts aside), from four events written to memory."""

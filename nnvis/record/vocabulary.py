@@ -51,6 +51,7 @@ LAYER_QUANTITIES: dict[str, str] = {
     "activation_nonfinite": "number of NaN and Inf in the layer's output",
     "activation_grad_nonfinite": "number of NaN and Inf in the gradient with respect to the layer's output",
     "grad_nonfinite": "number of NaN and Inf in the gradient of the layer's own parameters",
+    "input_nonfinite": "number of NaN and Inf in the layer's first input; written where there are some",
 }
 """Every per-layer quantity and what it means (design: one row for each measured optimizer step)."""
 

@@ -15,6 +15,7 @@ from nnvis.training.learner import Learner, Placed
 from nnvis.training.randomness import untouched
 
 _BYTES_A_BATCH = 2**20
+_ROWS_AT_LEAST = 256
 
 
 def evaluate(learner: Learner, split: Placed) -> dict[str, float]:
@@ -56,9 +57,9 @@ def _drawing_leaves_no_trace(device: torch.device) -> AbstractContextManager[Non
 
 
 def _batch_size(learner: Learner, split: Placed) -> int:
-    """Rows at a time: a batch of training, or as many as make a megabyte of inputs (small batches are slow)."""
+    """Rows at a time: small batches are slow, large ones would take more memory than training does."""
     size = learner.settings.batch_size
     if size == "full":
         return len(split)
     row_bytes = max(split.inputs[0].nbytes, 1)
-    return max(size, _BYTES_A_BATCH // row_bytes)
+    return max(size, min(max(2 * size, _ROWS_AT_LEAST), _BYTES_A_BATCH // row_bytes))

@@ -1,0 +1,375 @@
+"""The other joint: somebody else's model and loop, measured.
+
+with watch(model, optimizer, log_dir="runs/mine") as probe:
+    for inputs, targets in loader:
+        loss = criterion(model(inputs), targets)
+        loss.backward()
+        optimizer.step()                 # ends a step
+        optimizer.zero_grad()
+        probe.log(loss=loss)             # optional
+
+run = nnvis.load_run("runs/mine")        # while it trains, too
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+import time
+import warnings
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import asdict
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from nnvis.errors import InputError
+from nnvis.probe import FirstNonfinite, NullProbe, Probe, first_nonfinite
+from nnvis.record import EventLog, Measurement, write_json
+from nnvis.record.snapshot import Snapshot
+
+TAGS = {
+    "loss": "loss/train",
+    "accuracy": "accuracy/train",
+    "val_loss": "loss/val",
+    "val_accuracy": "accuracy/val",
+}
+"""Names that `log` knows, and the tags they become; any other name is a tag as it is."""
+DEFAULT_BUDGET = 0.02
+_RING = 16  # measured steps that are kept for the moment when something is no longer finite
+_LONGEST_WAIT_S = 1.0  # for scalars, until they are written
+
+
+def watch(
+    model: nn.Module,
+    optimizer: Optimizer | Sequence[Optimizer] | None = None,
+    *,
+    log_dir: str | Path,
+    every: int | Callable[[int], bool] | Literal["auto"] = 10,
+    layers: str | type[nn.Module] | Sequence[str | type[nn.Module]] = "*",
+    histograms: bool = True,
+    budget: float | None = None,
+    scaler: torch.amp.GradScaler | None = None,
+    resume: bool = False,
+) -> Watch:
+    """Measure `model` while your own loop trains it; what is measured goes to a TensorBoard log in `log_dir`.
+
+    A step ends with `optimizer.step()`, of several optimizers with the first one's; without an optimizer, with
+    `probe.step()`. `every`: steps between measured steps; a function of the step's number; or "auto", which spaces them
+    so that the probe's own time stays within `budget` (0.02: 2%) of the whole. `layers`: globs over `named_modules()`
+    names, or types. `scaler`: your GradScaler, so that gradients are told at their true scale. `resume` goes on with
+    the run in `log_dir`. Under DistributedDataParallel the first process alone measures and writes.
+
+    The training stays the same bit for bit. Raises InputError for arguments that cannot be, and for a `log_dir` that
+    holds a run already.
+    """
+    if not isinstance(model, nn.Module):
+        raise InputError(f"watch: model should be a torch.nn.Module, got {type(model).__name__}")
+    optimizers = _as_list(optimizer, Optimizer, "optimizer", "a torch.optim.Optimizer, or a list of them")
+    patterns = _as_list(layers, (str, type), "layers", 'a glob like "encoder.*", a type like nn.Linear, or a list')
+    if isinstance(every, bool) or not (every == "auto" or callable(every) or (isinstance(every, int) and every > 0)):
+        raise InputError(f'watch: every should be a number of steps from 1 up, a function, or "auto", got {every!r}')
+    if budget is not None and (every != "auto" or not 0 < budget < 1):
+        raise InputError('watch: budget is a share of the time between 0 and 1, for every="auto"')
+    if _rank() > 0:
+        return Watch(NullProbe(), None)
+    directory = Path(log_dir)
+    log = EventLog.resume(directory) if resume and any(directory.glob("events.*")) else EventLog.create(directory)
+    recorder = _Recorder(log, optimizers, _device_of(model))
+    schedule = _Budget(DEFAULT_BUDGET if budget is None else budget, recorder) if every == "auto" else every
+    try:
+        recorder.probe = Probe(
+            model,
+            optimizers,
+            write=recorder.write,
+            every=schedule,  # pyright: ignore[reportArgumentType]
+            layers=patterns or ("*",),
+            histograms=histograms,
+            first_step=log.last_step + 1,
+            scaler=scaler,
+        )
+    except InputError:
+        log.close()
+        raise
+    return Watch(recorder.probe, recorder)
+
+
+class Watch(AbstractContextManager["Watch"]):
+    """A network that is being watched. Made by `watch`; ends with its block, or with `close()`."""
+
+    def __init__(self, probe: Probe | NullProbe, recorder: _Recorder | None) -> None:
+        self._probe, self._recorder = probe, recorder
+        if recorder:
+            recorder.begin()
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: object) -> None:
+        self._end(error)
+
+    def close(self) -> None:
+        """End the watch: write what is pending and the summary, take every hook away. Can be called twice."""
+        self._end(None)
+
+    def log(self, **scalars: float | Tensor) -> None:
+        """Add your own numbers: `loss`, `accuracy`, `val_loss`, `val_accuracy`, or any other name.
+
+        They belong to the step in progress, or to the one that has just ended; `val_…` to the updates completed.
+        """
+        if self._recorder:
+            self._recorder.add(scalars)
+
+    def step(self) -> None:
+        """End a step, where no optimizer was given that would tell."""
+        if isinstance(self._probe, Probe):
+            if self._recorder and self._recorder.optimizers:
+                raise InputError("probe.step() is for a watch without an optimizer; here optimizer.step() ends a step")
+            self._probe.end_step()
+
+    def pause(self) -> AbstractContextManager[None]:
+        """While inside, nothing is measured: for passes that are no training. Passes without gradients never are."""
+        return self._probe.pause()
+
+    def flush(self) -> None:
+        """Write what is pending."""
+        if self._recorder:
+            self._recorder.flush()
+
+    def snapshot(self) -> Snapshot:
+        """The newest measured numbers as a table, for a notebook or a terminal."""
+        self.flush()
+        last = self._recorder.ring[-1] if self._recorder and self._recorder.ring else None
+        return Snapshot(last, self._probe.network)
+
+    @property
+    def unseen(self) -> dict[str, str]:
+        """Layers that could not be measured, and why."""
+        self.flush()
+        return self._probe.unseen
+
+    @property
+    def nonfinite(self) -> FirstNonfinite | None:
+        """Where the first NaN or Inf came from; None while everything is finite."""
+        self.flush()
+        return self._recorder.nonfinite if self._recorder else None
+
+    def _end(self, error: BaseException | None) -> None:
+        self._probe.close()
+        if self._recorder:
+            self._recorder.conclude(error)
+
+
+class _Recorder:
+    """Writes what the probe and the loop tell; a fault here warns once, stops the recording and spares the training."""
+
+    probe: Probe
+
+    def __init__(self, log: EventLog, optimizers: list[Optimizer], device: str) -> None:
+        self.optimizers = optimizers
+        self.ring: deque[Measurement] = deque(maxlen=_RING)
+        self.nonfinite: FirstNonfinite | None = None
+        self._log: EventLog | None = log
+        self._directory, self._device = log.path.parent, device
+        self._scalars: dict[int, dict[str, float | Tensor]] = {}  # by step, not yet written
+        self._newest: dict[str, float] = {}
+        self._written_until = log.last_step
+        self._after_update: dict[str, bool] = {}  # by tag: whether it is logged after the step that it belongs to
+        self._coverage_told = False
+        self._began_s = self._flushed_s = time.monotonic()
+
+    @property
+    def elapsed(self) -> float:
+        return time.monotonic() - self._began_s
+
+    def begin(self) -> None:
+        assert self._log is not None
+        if self._log.last_step < 0:
+            self._log.layout()
+        self._log.flush()
+        write_json(self._directory / "environment.json", _environment(self._device))
+        self.probe.__enter__()
+        if self.optimizers:
+            self._handle = self.optimizers[0].register_step_pre_hook(self._tell_learning_rate)
+
+    def add(self, scalars: dict[str, float | Tensor]) -> None:
+        """Scalars by name, told between two steps or in one."""
+        if self._log is None:
+            return
+        for name, value in scalars.items():
+            tag = TAGS.get(name, name)
+            number = value.detach().clone() if isinstance(value, Tensor) else float(value)
+            self._scalars.setdefault(self._step_of(tag, name), {})[tag] = number
+        if time.monotonic() - self._flushed_s > _LONGEST_WAIT_S:
+            self.flush()
+
+    def _step_of(self, tag: str, name: str) -> int:
+        """A measured step shows whether a tag is logged before or after the update; so it is at the other steps."""
+        completed = self.probe.step
+        if name.startswith("val_"):
+            return completed
+        if self.probe.measuring:
+            self._after_update[tag] = not self.probe.passed_forward
+        return completed - 1 if self._after_update.get(tag, True) and completed > 0 else completed
+
+    def write(self, measurement: Measurement) -> None:
+        """What the probe has measured."""
+        if self._log is None:
+            return
+        self.ring.append(measurement)
+        try:
+            self._log.network(self.probe.network, measurement.step)
+            self._log.write(measurement)
+            self._look_for_nonfinite(measurement)
+        except Exception:  # the probe warns, and stops
+            self._give_up()
+            raise
+
+    def flush(self) -> None:
+        """Write what is pending, but not the scalars of the newest step, which may not be complete."""
+        with _told_once("nnvis stops measuring, training goes on"):
+            self.probe.flush()
+            self._write_scalars(before=self.probe.step - 1)
+            return
+        self._give_up()
+        self.probe.close(discard=True)
+
+    def conclude(self, error: BaseException | None) -> None:
+        """The end of the record."""
+        if self._log is None:
+            return
+        if self.optimizers:
+            self._handle.remove()
+        with _told_once("the end of the record could not be written"):
+            self._write_scalars(before=None)
+            self._log.close()
+            write_json(self._directory / "summary.json", self._summary(error))
+        self._give_up()
+
+    def _write_scalars(self, before: int | None) -> None:
+        self._flushed_s = time.monotonic()
+        for step in sorted(step for step in self._scalars if before is None or step < before):
+            values = {tag: float(value) for tag, value in self._scalars.pop(step).items()}  # a device is waited for
+            self._newest.update(values)
+            if self._log is not None:
+                self._log.scalars(step, values)
+
+    def _give_up(self) -> None:
+        log, self._log = self._log, None
+        if log is not None:
+            with contextlib.suppress(Exception):
+                log.close()
+
+    def _tell_learning_rate(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+        if self.probe.measuring:
+            self.probe.log({"lr": optimizer.param_groups[0]["lr"]})
+
+    def _look_for_nonfinite(self, measurement: Measurement) -> None:
+        if self.nonfinite is None:
+            self.nonfinite = first_nonfinite(measurement, self.probe.network)
+            if self.nonfinite and self._log is not None:
+                text = f"no longer finite: {self.nonfinite}{self._last_finite()}"
+                self._log.text(measurement.step, "nonfinite", text)
+                warnings.warn(f"nnvis: {text}", stacklevel=2)
+        if not self._coverage_told:
+            self._coverage_told = True
+            if unseen := self.probe.unseen:
+                names = ", ".join(f"{name} ({reason})" for name, reason in unseen.items())
+                warnings.warn(f"nnvis: not measured: {names}", stacklevel=2)
+
+    def _last_finite(self) -> str:
+        """How the layer fared in the measured steps before."""
+        before = [m for m in self.ring if m.step < self.ring[-1].step]
+        return f"; at step {before[-1].step} everything measured was finite" if before else ""
+
+    def _summary(self, error: BaseException | None) -> dict[str, Any]:
+        probe, elapsed = self.probe, self.elapsed
+        metrics: dict[str, dict[str, float]] = {}
+        for tag, value in self._newest.items():
+            metric, _, split = tag.partition("/")
+            if split in ("train", "val"):
+                metrics.setdefault(split, {})[metric] = value
+        return {
+            "status": "completed" if error is None else "interrupted" if _interrupts(error) else "failed",
+            "epochs": None,
+            "steps": probe.step,
+            "seconds": elapsed,
+            "device": self._device,
+            "seed": None,
+            "metrics": metrics,
+            "best": None,
+            "capture": {
+                "steps_measured": probe.steps_measured,
+                "overhead_fraction": probe.seconds / elapsed if elapsed else 0.0,
+                "unseen": probe.unseen,
+            },
+            **({"nonfinite": asdict(self.nonfinite)} if self.nonfinite else {}),
+            **({"error": str(error)} if error else {}),
+        }
+
+
+class _Budget:
+    """Measures a step whenever the probe's time so far and what one more step would cost are within the budget."""
+
+    def __init__(self, budget: float, recorder: _Recorder) -> None:
+        self._budget, self._recorder = budget, recorder
+        self._dearest_s = 0.0  # what a measured step has cost at most
+        self._measured, self._seconds = 0, 0.0
+
+    def __call__(self, step: int) -> bool:
+        probe = getattr(self._recorder, "probe", None)
+        if probe is None or not probe.steps_measured:
+            return True
+        if probe.steps_measured > self._measured:
+            spent = (probe.seconds - self._seconds) / (probe.steps_measured - self._measured)
+            self._dearest_s = spent if self._measured == 0 else max(0.9 * self._dearest_s, spent)
+            self._measured, self._seconds = probe.steps_measured, probe.seconds
+        return probe.seconds + self._dearest_s <= self._budget * self._recorder.elapsed
+
+
+@contextlib.contextmanager
+def _told_once(what: str) -> Any:
+    try:
+        yield
+    except Exception as error:
+        warnings.warn(f"{what}: {type(error).__name__}: {error}", stacklevel=3)
+
+
+def _as_list(value: Any, kinds: Any, name: str, expected: str) -> list[Any]:
+    if value is None:
+        return []
+    values = [value] if isinstance(value, kinds) else list(value) if isinstance(value, Iterable) else [value]
+    for one in values:
+        if not isinstance(one, kinds):
+            raise InputError(f"watch: {name} should be {expected}; got {type(one).__name__}")
+    return values
+
+
+def _rank() -> int:
+    distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
+    return torch.distributed.get_rank() if distributed else 0
+
+
+def _device_of(model: nn.Module) -> str:
+    return str(next((p.device for p in model.parameters()), torch.device("cpu")))
+
+
+def _interrupts(error: BaseException) -> bool:
+    return isinstance(error, KeyboardInterrupt)
+
+
+def _environment(device: str) -> dict[str, Any]:
+    return {
+        "nnvis": version("nnvis-trainer"),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "device": device,
+        "threads": torch.get_num_threads(),
+        "cpus": os.cpu_count(),
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+    }

@@ -1,0 +1,440 @@
+"""Somebody else's loop: the numbers against plain autograd, the training the same bit for bit, faults and ends."""
+
+import copy
+import gc
+import json
+import math
+import pickle
+import subprocess
+import sys
+import textwrap
+import warnings
+import weakref
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn.modules import module as torch_module
+
+import nnvis
+from nnvis import watching
+from nnvis.errors import InputError, RunError
+from nnvis.record import EventLog
+
+
+def network(seed: int = 0) -> nn.Sequential:
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Dropout(0.2), nn.Linear(8, 3))
+
+
+def data(rows: int = 16) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    return torch.randn(rows, 6, generator=generator), torch.randint(0, 3, (rows,), generator=generator)
+
+
+def loss_of(model: nn.Module) -> Tensor:
+    inputs, targets = data()
+    return nn.functional.cross_entropy(model(inputs), targets)
+
+
+def train(model: nn.Module, optimizer: torch.optim.Optimizer, steps: int, probe=None) -> list[float]:
+    losses = []
+    for _ in range(steps):
+        optimizer.zero_grad()
+        loss = loss_of(model)
+        loss.backward()
+        optimizer.step()
+        if probe is not None:
+            probe.log(loss=loss)
+        losses.append(loss.item())
+    return losses
+
+
+def sgd(model: nn.Module, lr: float = 0.1) -> torch.optim.SGD:
+    return torch.optim.SGD(model.parameters(), lr=lr, momentum=0.9)
+
+
+def test_the_numbers_are_those_of_plain_autograd(tmp_path):
+    model = network().eval()
+    twin = copy.deepcopy(model)
+    with nnvis.watch(model, sgd(model), log_dir=tmp_path / "run", every=2) as probe:
+        train(model, probe_optimizer := sgd(model), 0)  # an optimizer that is not watched ends no step
+        assert probe_optimizer
+    optimizer = sgd(model)
+    with nnvis.watch(model, optimizer, log_dir=tmp_path / "other", every=2) as probe:
+        losses = train(model, optimizer, 5, probe)
+    run = nnvis.load_run(tmp_path / "other")
+    assert run.layers["grad_norm"].steps.tolist() == [0, 2, 4]
+    loss_of(twin).backward()
+    norms = [math.sqrt(sum(p.grad.double().square().sum().item() for p in twin[i].parameters())) for i in (0, 3)]
+    np.testing.assert_allclose(run.layers["grad_norm"].at(0), norms, rtol=1e-5)
+    assert run.scalars["loss/train"].steps.tolist() == [0, 1, 2, 3, 4]
+    np.testing.assert_allclose(run.scalars["loss/train"].values, losses, rtol=1e-6)
+    assert run.scalars["lr"].values.tolist() == pytest.approx([0.1] * 3)
+
+
+@pytest.mark.parametrize("every", [1, 3, "auto", lambda step: step in (1, 4)])
+def test_watching_changes_no_bit(tmp_path, every):
+    ends = []
+    for watched in (False, True):
+        model = network()
+        optimizer = sgd(model)
+        if watched:
+            with nnvis.watch(model, optimizer, log_dir=tmp_path / "run", every=every) as probe:
+                losses = train(model, optimizer, 8, probe)
+        else:
+            losses = train(model, optimizer, 8)
+        ends.append((losses, [p.detach().clone() for p in model.parameters()], torch.get_rng_state(), model.training))
+    (losses, weights, rng, mode), (losses2, weights2, rng2, mode2) = ends
+    assert losses == losses2
+    assert all(torch.equal(a, b) for a, b in zip(weights, weights2, strict=True))
+    assert torch.equal(rng, rng2)
+    assert mode is mode2
+
+
+def test_nothing_is_left_behind(tmp_path):
+    model = network()
+    optimizer = sgd(model)
+    before = {name: set(vars(module)) for name, module in model.named_modules()}
+    probe = nnvis.watch(model, optimizer, log_dir=tmp_path / "run", every=1)
+    train(model, optimizer, 3, probe)
+    restored = pickle.loads(pickle.dumps(model))
+    assert restored.state_dict().keys() == model.state_dict().keys()
+    loss_of(copy.deepcopy(model)).backward()  # a copy is nobody's business
+    train(model, optimizer, 2, probe)
+    probe.close()
+    probe.close()
+    assert {name: set(vars(module)) for name, module in model.named_modules()} == before
+    assert not torch_module._global_forward_hooks
+    assert not torch_module._global_forward_pre_hooks
+    assert not optimizer._optimizer_step_pre_hooks
+    assert not optimizer._optimizer_step_post_hooks
+    remembered = weakref.ref(probe)
+    del probe
+    gc.collect()
+    assert remembered() is None
+    assert nnvis.load_run(tmp_path / "run").layers["grad_norm"].steps.tolist() == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("before_the_update", [True, False])
+def test_own_scalars_belong_to_the_step_in_progress_or_to_the_one_just_ended(tmp_path, before_the_update):
+    model = network()
+    optimizer = sgd(model)
+    with nnvis.watch(model, optimizer, log_dir=tmp_path / "run", every=4) as probe:
+        for step in range(6):
+            loss = loss_of(model)
+            if before_the_update:
+                probe.log(loss=loss, number=step)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            if not before_the_update:
+                probe.log(loss=loss, number=step)
+        probe.log(val_loss=0.5, val_accuracy=torch.tensor(0.75))
+    run = nnvis.load_run(tmp_path / "run")
+    assert run.scalars["loss/train"].steps.tolist() == list(range(6))
+    assert run.scalars["number"].steps.tolist() == run.scalars["number"].values.tolist() == list(range(6))
+    assert (run.scalars["loss/val"].steps.tolist(), run.scalars["accuracy/val"].values.tolist()) == ([6], [0.75])
+    assert run.summary["metrics"]["val"] == {"loss": 0.5, "accuracy": 0.75}
+
+
+def test_a_directory_with_a_run_is_refused_unless_it_goes_on(tmp_path):
+    model = network()
+    optimizer = sgd(model)
+    with nnvis.watch(model, optimizer, log_dir=tmp_path, every=2) as probe:
+        train(model, optimizer, 3, probe)
+    with pytest.raises(InputError, match="holds a run already"):
+        nnvis.watch(model, optimizer, log_dir=tmp_path)
+    with nnvis.watch(model, optimizer, log_dir=tmp_path, every=2, resume=True) as probe:
+        train(model, optimizer, 3, probe)
+    run = nnvis.load_run(tmp_path)
+    assert run.scalars["loss/train"].steps.tolist() == [0, 1, 2, 3, 4, 5]
+    assert run.layers["grad_norm"].steps.tolist() == [0, 2, 4]
+    assert run.summary["steps"] == 6
+
+
+def test_without_an_optimizer_a_step_ends_when_it_is_said(tmp_path):
+    model = network().eval()
+    with nnvis.watch(model, log_dir=tmp_path, every=1) as probe:
+        for _ in range(3):
+            model.zero_grad()
+            loss_of(model).backward()
+            with torch.no_grad():
+                for parameter in model.parameters():
+                    assert parameter.grad is not None
+                    parameter -= 0.5 * parameter.grad
+            probe.step()
+    layers = nnvis.load_run(tmp_path).layers
+    assert layers["update_norm"].steps.tolist() == [0, 1, 2]
+    np.testing.assert_allclose(layers["update_norm"].values, 0.5 * layers["grad_norm"].values, rtol=1e-4)
+
+
+def test_of_several_optimizers_the_first_one_ends_the_step(tmp_path):
+    model = network()
+    first, second = sgd(model[0]), sgd(model[3])
+    with nnvis.watch(model, [first, second], log_dir=tmp_path, every=1) as probe:
+        for _ in range(3):
+            loss_of(model).backward()
+            second.step()
+            first.step()
+            model.zero_grad()
+        with pytest.raises(InputError, match="without an optimizer"):
+            probe.step()
+    assert nnvis.load_run(tmp_path).layers["update_norm"].steps.tolist() == [0, 1, 2]
+
+
+def test_layers_by_glob_and_by_type(tmp_path):
+    model = network()
+    for number, (layers, names) in enumerate([("0", ["0"]), (nn.Linear, ["0", "3"]), (["1", nn.Dropout], ["1", "2"])]):
+        optimizer = sgd(model)
+        with nnvis.watch(model, optimizer, log_dir=tmp_path / str(number), every=1, layers=layers):
+            train(model, optimizer, 1)
+        assert list(nnvis.load_run(tmp_path / str(number)).layers["activation_mean"].layers) == names
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"every": 0}, "every should be"),
+        ({"every": True}, "every should be"),
+        ({"every": "often"}, "every should be"),
+        ({"budget": 0.1}, "budget is a share"),
+        ({"every": "auto", "budget": 2}, "budget is a share"),
+        ({"layers": "encoder.*"}, "matches no layer"),
+        ({"layers": nn.LSTM}, "no layer is a LSTM; there are Dropout, Linear, ReLU"),
+        ({"layers": 3}, "layers should be"),
+        ({"optimizer": "Adam"}, "optimizer should be"),
+        ({"model": lambda x: x}, "model should be a torch.nn.Module"),
+    ],
+)
+def test_arguments_that_cannot_be(tmp_path, arguments, words):
+    model = network()
+    given = {"model": model, "optimizer": sgd(model), "log_dir": tmp_path / "run", **arguments}
+    with pytest.raises(InputError, match=words):
+        nnvis.watch(**given)
+
+
+def test_a_budget_spaces_the_measured_steps():
+    """Simulated: a step takes 1 ms, measuring one 3 ms more; 2% are allowed."""
+    probe = SimpleNamespace(seconds=0.0, steps_measured=0)
+    recorder = SimpleNamespace(elapsed=0.0, probe=probe)
+    schedule = watching._Budget(0.02, recorder)  # pyright: ignore[reportArgumentType]
+    measured = []
+    for step in range(20_000):
+        if schedule(step):
+            measured.append(step)
+            probe.seconds += 0.003
+            probe.steps_measured += 1
+            recorder.elapsed += 0.003
+        recorder.elapsed += 0.001
+    assert measured[0] == 0
+    assert 0.018 < probe.seconds / recorder.elapsed <= 0.02
+    assert np.diff(measured[10:]).min() > 100  # evenly, not in bursts
+
+
+class Break(nn.Module):
+    """Makes a NaN of finite numbers, forward or backward, from its third call on."""
+
+    def __init__(self, direction: str) -> None:
+        super().__init__()
+        self.direction, self.calls = direction, 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls += 1
+        if self.calls < 3:
+            return x * 1.0
+        return x * math.nan if self.direction == "forward" else x + (x * 0).sqrt()  # the slope of sqrt at 0 is Inf
+
+
+@pytest.mark.parametrize("case", ["operation", "inputs", "parameters", "backward", "update"])
+def test_the_first_nonfinite_value_is_named(tmp_path, case):
+    broken = Break("backward" if case == "backward" else "forward") if case in ("operation", "backward") else nn.Tanh()
+    model = nn.Sequential(nn.Linear(4, 4), broken, nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 1))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    inputs = torch.randn(8, 4, generator=torch.Generator().manual_seed(0))
+
+    def run() -> object:
+        with nnvis.watch(model, optimizer, log_dir=tmp_path, every=1) as probe:
+            for step in range(4):
+                if step == 2 and case == "inputs":
+                    inputs[0, 0] = math.inf
+                if step == 2 and case == "parameters":
+                    next(model[2].parameters()).data.fill_(math.nan)
+                if step == 2 and case == "update":
+                    optimizer.param_groups[0]["lr"] = math.inf
+                optimizer.zero_grad()
+                model(inputs).square().mean().backward()
+                optimizer.step()
+            return probe.nonfinite
+
+    with pytest.warns(UserWarning, match="no longer finite") as told:
+        found = run()
+    assert len(told) == 1
+    direction = case if case in ("backward", "update") else "forward"
+    layer = {"operation": "1", "inputs": "0", "parameters": "2", "backward": "1", "update": "0"}[case]
+    source = case if direction == "forward" else "operation"
+    assert (found.step, found.direction, found.layer, found.source) == (2, direction, layer, source)  # pyright: ignore
+    summary = nnvis.load_run(tmp_path).summary
+    assert (summary["nonfinite"]["layer"], summary["nonfinite"]["step"]) == (layer, 2)
+
+
+@pytest.mark.parametrize("method", ["write", "scalars"])
+def test_a_full_disk_warns_once_and_spares_the_training(tmp_path, monkeypatch, method):
+    def full(*args, **kwargs):
+        raise RunError("cannot be written: No space left on device")
+
+    model = network()
+    optimizer = sgd(model)
+
+    def run() -> list[float]:
+        with nnvis.watch(model, optimizer, log_dir=tmp_path, every=1) as probe:
+            losses = train(model, optimizer, 3, probe)
+            monkeypatch.setattr(EventLog, method, full)
+            probe.flush()
+            return losses + train(model, optimizer, 40, probe)
+
+    with pytest.warns(UserWarning, match="No space left") as told:
+        losses = run()
+    assert len(told) == 1
+    assert len(losses) == 43
+    assert losses[-1] < losses[0]
+
+
+def test_coverage_is_told(tmp_path):
+    class Partly(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.used, self.unused = nn.Linear(6, 3), nn.Linear(2, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.used(x)
+
+    model = Partly()
+    optimizer = sgd(model)
+
+    def run() -> dict[str, str]:
+        with nnvis.watch(model, optimizer, log_dir=tmp_path, every=1) as probe:
+            train(model, optimizer, 3, probe)
+            return probe.unseen
+
+    with pytest.warns(UserWarning, match=r"not measured: unused \(not called\)") as told:
+        assert run() == {"unused": "not called"}
+    assert len(told) == 1
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert summary["capture"]["unseen"] == {"unused": "not called"}
+    assert summary["capture"]["steps_measured"] == summary["steps"] == 3
+
+
+def test_an_end_by_exception_is_told(tmp_path):
+    model = network()
+
+    def run(error: BaseException, name: str) -> None:
+        with nnvis.watch(model, sgd(model), log_dir=tmp_path / name):
+            raise error
+
+    for error, status in ((ValueError("mine"), "failed"), (KeyboardInterrupt(), "interrupted")):
+        with pytest.raises(type(error)):
+            run(error, status)
+        assert nnvis.load_run(tmp_path / status).summary["status"] == status
+
+
+def test_a_snapshot_shows_itself(tmp_path):
+    model = network()
+    optimizer = sgd(model)
+    with nnvis.watch(model, optimizer, log_dir=tmp_path, every=1) as probe:
+        assert "nothing measured yet" in str(probe.snapshot())
+        train(model, optimizer, 2, probe)
+        shown = probe.snapshot()
+    text = str(shown)
+    assert shown.measurement is not None
+    assert f"{shown.measurement.layers['grad_norm'].values[0]:.3g}" in text
+    assert all(name in text for name in ("Linear", "ReLU", "Dropout", "step 1", "update ratio"))
+    assert shown._repr_html_().count("<tr>") == 5
+
+
+def test_memory_does_not_grow(tmp_path):
+    model = network()
+    optimizer = sgd(model)
+
+    def resident() -> int:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+
+    if not Path("/proc/self/statm").exists():
+        pytest.skip("needs Linux")
+    with nnvis.watch(model, optimizer, log_dir=tmp_path, every=5) as probe:
+        train(model, optimizer, 2000, probe)
+        gc.collect()
+        before, objects = resident(), len(gc.get_objects())
+        train(model, optimizer, 8000, probe)  # 10,000 in all
+        gc.collect()
+        assert len(gc.get_objects()) < objects + 2000
+        assert resident() < before + 8 * 2**20
+
+
+DDP = """
+import sys
+from pathlib import Path
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+import nnvis
+
+dist.init_process_group("gloo")
+rank = dist.get_rank()
+torch.manual_seed(0)
+model = DistributedDataParallel(nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 2)))
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+inputs = torch.randn(2, 8, 4, generator=torch.Generator().manual_seed(3))[rank]
+with nnvis.watch(model, optimizer, log_dir=sys.argv[1], every=1) as probe:
+    for _ in range(3):
+        optimizer.zero_grad()
+        loss = model(inputs).square().mean()
+        loss.backward()
+        optimizer.step()
+        probe.log(loss=loss)
+dist.destroy_process_group()
+"""
+
+
+def test_ddp_leaves_one_record_with_the_global_gradients(tmp_path):
+    script = tmp_path / "loop.py"
+    script.write_text(textwrap.dedent(DDP))
+    command = ["torch.distributed.run", "--nproc-per-node=2", "--master-addr=127.0.0.1", "--master-port=0"]
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            *command,
+            "--rdzv-backend=c10d",
+            "--rdzv-endpoint=127.0.0.1:0",
+            str(script),
+            str(tmp_path / "run"),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    run = nnvis.load_run(tmp_path / "run")
+    assert run.layers["grad_norm"].layers == ("0", "2")
+    assert run.layers["grad_norm"].steps.tolist() == [0, 1, 2]
+    torch.manual_seed(0)
+    twin = nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 2))
+    both = torch.randn(2, 8, 4, generator=torch.Generator().manual_seed(3)).reshape(16, 4)
+    twin(both).square().mean().backward()
+    norms = [torch.cat([p.grad.flatten() for p in twin[i].parameters()]).norm().item() for i in (0, 2)]
+    np.testing.assert_allclose(run.layers["grad_norm"].at(0), norms, rtol=1e-5)
+
+
+def test_no_warning_in_an_ordinary_loop(tmp_path):
+    model = network()
+    optimizer = sgd(model)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with nnvis.watch(model, optimizer, log_dir=tmp_path, every=1) as probe:
+            train(model, optimizer, 3, probe)
