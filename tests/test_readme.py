@@ -14,6 +14,7 @@ from sklearn.datasets import load_iris
 
 from nnvis import cli
 from nnvis.config import parse_config
+from nnvis.record import load_run
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -84,11 +85,28 @@ def test_commands_and_python_in_their_order(folder: Path) -> None:
         if words[0] == "train":
             assert (folder / done.stdout.splitlines()[-1] / "figures" / "gradient_flow.png").is_file()
     assert {path.name for path in (folder / "pictures").glob("*.png")} >= {"gradient_flow.png", "learning_curves.png"}
-    (session,) = (fence.text for fence in FENCES if fence.text.startswith("import nnvis"))
+    (session,) = (fence.text for fence in FENCES if fence.text.startswith("import nnvis") and "watch" not in fence.text)
     subprocess.run([sys.executable, "-c", session], cwd=folder, check=True)
     left = {path.relative_to(run).as_posix() for path in run.rglob("*") if path.is_file()}
     for promised in re.findall(r"^\| `([\w./*]+)`", TEXT, flags=re.MULTILINE):
         assert any(Path(name).match(promised) for name in left), f"{promised} is not in {left}"
+
+
+OWN_LOOP = """
+import torch
+model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 1))
+optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+criterion = torch.nn.MSELoss()
+loader = [(torch.randn(16, 4), torch.randn(16, 1)) for _ in range(25)]
+"""
+
+
+def test_your_own_loop(folder: Path) -> None:
+    (loop,) = (fence.text for fence in FENCES if "nnvis.watch(" in fence.text)
+    subprocess.run([sys.executable, "-W", "error", "-c", OWN_LOOP + loop], cwd=folder, check=True)
+    done = subprocess.run([*module("nnvis"), "figures", "runs/mine"], cwd=folder, capture_output=True, text=True)
+    assert "gradient_flow.png" in done.stdout
+    assert load_run(folder / "runs" / "mine").layers["grad_norm"].steps.tolist() == [0, 10, 20]
 
 
 def test_the_demonstration(folder: Path) -> None:
