@@ -29,11 +29,14 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
+from torch.utils.hooks import RemovableHandle
 
 from nnvis.errors import InputError
 from nnvis.probe import FirstNonfinite, NullProbe, Probe, first_nonfinite
-from nnvis.record import EventLog, Measurement, write_json
+from nnvis.probe.layers import find_layers
+from nnvis.record import EventLog, Measurement, read_json, write_json
 from nnvis.record.snapshot import Snapshot
 
 TAGS = {
@@ -44,6 +47,7 @@ TAGS = {
 }
 """Names that `log` knows, and the tags they become; any other name is a tag as it is."""
 DEFAULT_BUDGET = 0.02
+_OURS = ("grad_norm/total", "clip_factor", "gradient_band/min", "gradient_band/median", "gradient_band/max")
 _RING = 16  # measured steps that are kept for the moment when something is no longer finite
 _LONGEST_WAIT_S = 1.0  # for scalars, until they are written
 
@@ -79,26 +83,30 @@ def watch(
         raise InputError(f'watch: every should be a number of steps from 1 up, a function, or "auto", got {every!r}')
     if budget is not None and (every != "auto" or not 0 < budget < 1):
         raise InputError('watch: budget is a share of the time between 0 and 1, for every="auto"')
+    if any(is_lazy(parameter) for parameter in model.parameters()):
+        raise InputError("watch: the model has lazy layers that know no sizes yet; run one batch through it first")
+    try:
+        find_layers(model, patterns or ("*",))
+    except InputError as error:
+        raise InputError(str(error).replace("capture.layers", "watch: layers")) from None
     if _rank() > 0:
         return Watch(NullProbe(), None)
     directory = Path(log_dir)
     log = EventLog.resume(directory) if resume and any(directory.glob("events.*")) else EventLog.create(directory)
-    recorder = _Recorder(log, optimizers, _device_of(model))
+    summary = directory / "summary.json"
+    first_step = read_json(summary).get("steps", 0) if log.last_step >= 0 and summary.exists() else log.last_step + 1
+    recorder = _Recorder(log, optimizers, _device_of(model), first_step)
     schedule = _Budget(DEFAULT_BUDGET if budget is None else budget, recorder) if every == "auto" else every
-    try:
-        recorder.probe = Probe(
-            model,
-            optimizers,
-            write=recorder.write,
-            every=schedule,  # pyright: ignore[reportArgumentType]
-            layers=patterns or ("*",),
-            histograms=histograms,
-            first_step=log.last_step + 1,
-            scaler=scaler,
-        )
-    except InputError:
-        log.close()
-        raise
+    recorder.probe = Probe(
+        model,
+        optimizers,
+        write=recorder.write,
+        every=schedule,  # pyright: ignore[reportArgumentType]
+        layers=patterns or ("*",),
+        histograms=histograms,
+        first_step=first_step,
+        scaler=scaler,
+    )
     return Watch(recorder.probe, recorder)
 
 
@@ -170,17 +178,19 @@ class _Recorder:
 
     probe: Probe
 
-    def __init__(self, log: EventLog, optimizers: list[Optimizer], device: str) -> None:
+    def __init__(self, log: EventLog, optimizers: list[Optimizer], device: str, first_step: int) -> None:
         self.optimizers = optimizers
+        self._first_step = first_step
         self.ring: deque[Measurement] = deque(maxlen=_RING)
         self.nonfinite: FirstNonfinite | None = None
         self._log: EventLog | None = log
         self._directory, self._device = log.path.parent, device
         self._scalars: dict[int, dict[str, float | Tensor]] = {}  # by step, not yet written
         self._newest: dict[str, float] = {}
-        self._written_until = log.last_step
         self._after_update: dict[str, bool] = {}  # by tag: whether it is logged after the step that it belongs to
         self._coverage_told = False
+        self._own_lr = False  # whether the loop logs its own
+        self._handle: RemovableHandle | None = None
         self._began_s = self._flushed_s = time.monotonic()
 
     @property
@@ -203,19 +213,26 @@ class _Recorder:
             return
         for name, value in scalars.items():
             tag = TAGS.get(name, name)
+            if tag in _OURS:
+                raise InputError(f"probe.log: {tag} is measured by nnvis itself; give yours another name")
+            if isinstance(value, Tensor) and value.numel() != 1:
+                raise InputError(f"probe.log: {name} should be a single number, got a tensor {tuple(value.shape)}")
+            self._own_lr |= tag == "lr"
             number = value.detach().clone() if isinstance(value, Tensor) else float(value)
             self._scalars.setdefault(self._step_of(tag, name), {})[tag] = number
         if time.monotonic() - self._flushed_s > _LONGEST_WAIT_S:
             self.flush()
 
     def _step_of(self, tag: str, name: str) -> int:
-        """A measured step shows whether a tag is logged before or after the update; so it is at the other steps."""
+        """The first step and measured ones show whether a tag is told before or after the update; so it is at others."""
         completed = self.probe.step
         if name.startswith("val_"):
             return completed
-        if self.probe.measuring:
+        if completed == self._first_step:
+            self._after_update[tag] = False
+        elif self.probe.measuring:
             self._after_update[tag] = not self.probe.passed_forward
-        return completed - 1 if self._after_update.get(tag, True) and completed > 0 else completed
+        return max(self._first_step, completed - self._after_update.get(tag, True))
 
     def write(self, measurement: Measurement) -> None:
         """What the probe has measured."""
@@ -241,10 +258,12 @@ class _Recorder:
 
     def conclude(self, error: BaseException | None) -> None:
         """The end of the record."""
-        if self._log is None:
-            return
-        if self.optimizers:
+        if self._handle is not None:
             self._handle.remove()
+        if self._log is None:  # it could not be written, or has ended
+            return
+        if self.probe.step > self._first_step and not self.probe.steps_measured:
+            warnings.warn("nnvis: nothing was measured: no measured step had a pass through the model", stacklevel=4)
         with _told_once("the end of the record could not be written"):
             self._write_scalars(before=None)
             self._log.close()
@@ -266,7 +285,7 @@ class _Recorder:
                 log.close()
 
     def _tell_learning_rate(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
-        if self.probe.measuring:
+        if self.probe.measuring and not self._own_lr:
             self.probe.log({"lr": optimizer.param_groups[0]["lr"]})
 
     def _look_for_nonfinite(self, measurement: Measurement) -> None:
@@ -283,7 +302,7 @@ class _Recorder:
                 warnings.warn(f"nnvis: not measured: {names}", stacklevel=2)
 
     def _last_finite(self) -> str:
-        """How the layer fared in the measured steps before."""
+        """When all was well for the last time."""
         before = [m for m in self.ring if m.step < self.ring[-1].step]
         return f"; at step {before[-1].step} everything measured was finite" if before else ""
 

@@ -396,6 +396,7 @@ with nnvis.watch(model, optimizer, log_dir=sys.argv[1], every=1) as probe:
         loss.backward()
         optimizer.step()
         probe.log(loss=loss)
+dist.barrier()  # nobody leaves while another still talks
 dist.destroy_process_group()
 """
 
@@ -438,3 +439,97 @@ def test_no_warning_in_an_ordinary_loop(tmp_path):
         warnings.simplefilter("error")
         with nnvis.watch(model, optimizer, log_dir=tmp_path, every=1) as probe:
             train(model, optimizer, 3, probe)
+
+
+def test_going_on_between_two_measured_steps(tmp_path):
+    model = network()
+    optimizer = sgd(model)
+
+    def go_on(steps: int) -> None:
+        with nnvis.watch(model, optimizer, log_dir=tmp_path, every=10, resume=True) as probe:
+            for _ in range(steps):
+                loss = loss_of(model)
+                probe.log(loss=loss, lr=0.5)  # before the update, and a tag that nnvis writes too
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+
+    go_on(13)
+    go_on(9)
+    run = nnvis.load_run(tmp_path)
+    assert run.summary["steps"] == 22
+    assert run.layers["grad_norm"].steps.tolist() == [0, 10, 20]
+    assert run.scalars["loss/train"].steps.tolist() == list(range(22))
+    assert set(run.scalars["lr"].values) == {0.5}
+
+
+def test_what_cannot_be_logged(tmp_path):
+    model = network()
+    with nnvis.watch(model, sgd(model), log_dir=tmp_path) as probe:
+        with pytest.raises(InputError, match="clip_factor is measured by nnvis itself"):
+            probe.log(clip_factor=1.0)
+        with pytest.raises(InputError, match=r"a single number, got a tensor \(2,\)"):
+            probe.log(loss=torch.ones(2))
+
+
+def test_a_refused_watch_leaves_nothing(tmp_path):
+    model = nn.Sequential(nn.LazyLinear(3))
+    with pytest.raises(InputError, match="run one batch through it"):
+        nnvis.watch(model, log_dir=tmp_path / "run")
+    with pytest.raises(InputError, match="watch: layers: 'x' matches no layer"):
+        nnvis.watch(network(), log_dir=tmp_path / "run", layers="x")
+    assert not (tmp_path / "run").exists()
+
+
+def test_gradients_that_an_optimizer_has_had_are_not_read_again(tmp_path):
+    discriminator, generator = nn.Linear(4, 1), nn.Linear(2, 4)
+    model = nn.Sequential(generator, discriminator)
+    optimizers = [sgd(generator), sgd(discriminator)]
+    noise = torch.randn(8, 2, generator=torch.Generator().manual_seed(0))
+    with nnvis.watch(model, optimizers, log_dir=tmp_path, every=1):
+        model(noise).square().mean().backward()
+        seen = [p.grad.norm().item() for p in discriminator.parameters() if p.grad is not None]
+        optimizers[1].step()
+        model(noise).sum().backward()  # adds to the discriminator's gradients, which have been used
+        optimizers[0].step()
+    run = nnvis.load_run(tmp_path)
+    assert run.layers["grad_norm"].at(0)[1] == pytest.approx(math.hypot(*seen), rel=1e-5)
+    assert run.scalars["clip_factor"].values.tolist() == pytest.approx([1.0])
+
+
+def test_the_clip_factor_is_that_of_what_the_optimizer_got(tmp_path):
+    model = network()
+    optimizer = torch.optim.SGD(model[3].parameters(), lr=0.1)  # a head on a backbone that is not trained
+    with nnvis.watch(model, optimizer, log_dir=tmp_path, every=1):
+        loss_of(model).backward()
+        nn.utils.clip_grad_value_(model[0].parameters(), 1e-6)
+        optimizer.step()
+    assert nnvis.load_run(tmp_path).scalars["clip_factor"].values.tolist() == pytest.approx([1.0])
+
+
+def test_nan_is_no_zero(tmp_path):
+    model = nn.Sequential(nn.Linear(2, 2), nn.Tanh())
+    optimizer = sgd(model)
+
+    def run() -> None:
+        with nnvis.watch(model, optimizer, log_dir=tmp_path, every=1):
+            model(torch.full((3, 2), math.nan)).sum().backward()
+            optimizer.step()
+
+    with pytest.warns(UserWarning, match="no longer finite"):
+        run()
+    assert np.isnan(nnvis.load_run(tmp_path).layers["zero_fraction"].values).all()
+
+
+def test_nothing_measured_is_told(tmp_path):
+    model = network()
+    optimizer = sgd(model)
+
+    def run() -> None:
+        with nnvis.watch(model, optimizer, log_dir=tmp_path, every=1):
+            model[0](data()[0]).sum().backward()  # the model itself is never called
+            optimizer.step()
+
+    with pytest.warns(UserWarning, match="nothing was measured"):
+        run()
+    assert nnvis.load_run(tmp_path).summary["capture"]["unseen"] == dict.fromkeys("0123", "not called")

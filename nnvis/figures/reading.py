@@ -128,9 +128,9 @@ def names(*runs: Run) -> list[str]:
 
 def about(*runs: Run) -> str:
     """The last words of a caption: how many runs, which seeds, which layers were not seen."""
-    seeds = list(dict.fromkeys(str(run.config.get("seed", "?")) for run in runs))
-    who = f"One run{' each' * (len(runs) > 1)} (seed{'s' * (len(seeds) > 1)} {', '.join(seeds)})"
-    return f"{who}: no spread over seeds.{coverage(*runs)}"
+    seeds = list(dict.fromkeys(str(run.config["seed"]) for run in runs if "seed" in run.config))
+    known = f" (seed{'s' * (len(seeds) > 1)} {', '.join(seeds)})" if seeds else ""  # a watched loop keeps its own
+    return f"One run{' each' * (len(runs) > 1)}{known}: no spread over seeds.{coverage(*runs)}"
 
 
 def coverage(*runs: Run) -> str:

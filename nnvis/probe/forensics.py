@@ -34,7 +34,7 @@ class FirstNonfinite:
             ("forward", "parameters"): "its parameters were not finite any more",
             ("forward", "operation"): "it made NaN or Inf of finite inputs and parameters",
             ("backward", "inputs"): "the gradient that reached it was not finite, and no layer behind it made that",
-            ("backward", "operation"): "its backward pass made NaN or Inf of a finite gradient",
+            ("backward", "operation"): "NaN or Inf came out of its backward pass, or of what lies before it",
             ("update", "operation"): "the optimizer made NaN or Inf of finite gradients",
         }
         return f"step {self.step}, {self.direction} pass, {self.layer}: {what[self.direction, self.source]}"
@@ -48,18 +48,25 @@ def first_nonfinite(measurement: Measurement, network: Sequence[LayerInfo]) -> F
     parameters = _bad(measurement, "weight_norm")
     outputs, inputs = _bad(measurement, "activation_nonfinite"), _bad(measurement, "input_nonfinite")
     rows = [info.name for info in network]
+    if "grad_norm" in measurement.layers:  # a compiled model shows its parameters only
+        rows += [name for name in measurement.layers["grad_norm"].layers if name not in {r.split("#")[0] for r in rows}]
     for row in rows:
         if row in outputs:
             source = "parameters" if row.split("#")[0] in parameters else "inputs" if row in inputs else "operation"
             return FirstNonfinite(measurement.step, "forward", row, source)
     reached, own = _bad(measurement, "activation_grad_nonfinite"), _bad(measurement, "grad_nonfinite")
+    arrived = measurement.layers.get("activation_grad_norm")
+    with_gradient = (
+        {n for n, code in zip(arrived.layers, arrived.reason_codes, strict=True) if not code} if arrived else set()
+    )
     behind = ""  # the layer that the gradient came through before
     for row in reversed(rows):
         if row in reached:
             return FirstNonfinite(measurement.step, "backward", behind or row, "operation" if behind else "inputs")
         if row.split("#")[0] in own:
             return FirstNonfinite(measurement.step, "backward", row, "operation")
-        behind = row
+        if row in with_gradient:
+            behind = row
     moved = _bad(measurement, "update_norm") | parameters
     for row in rows:
         if row.split("#")[0] in moved:

@@ -71,6 +71,7 @@ def call_quantities(rows: Mapping[str, CallReading], sums: FloatArray, scale: Fl
         quantities["input_nonfinite"] = Block(names, inputs_nonfinite, absent)
     if nonlinear:
         only = tuple(names[i] for i in nonlinear)
+        active, active_units = (np.where(nonfinite > 0, np.nan, sums) for sums in (active, active_units))
         quantities["zero_fraction"] = Block(only, (1 - active / count)[:, nonlinear], absent[:, nonlinear])
         quantities["dead_fraction"] = Block(only, (1 - active_units / units)[:, nonlinear], absent[:, nonlinear])
     if bounded:
@@ -122,15 +123,17 @@ def parameter_quantities(
     }
 
 
-def gradient_scalars(grad_norms: FloatArray, clipped_norms: FloatArray) -> list[dict[str, float]]:
-    """The whole gradient before clipping, and the factor that clipping left of it, at each of T steps."""
-    if not grad_norms.shape[1]:
-        return [{} for _ in grad_norms]
-    totals = zip(*(np.linalg.norm(norms, axis=1).tolist() for norms in (grad_norms, clipped_norms)), strict=True)
-    known = clipped_norms.shape[1] > 0
+def gradient_scalars(grads: FloatArray, handed_over: FloatArray, clipped: FloatArray) -> list[dict[str, float]]:
+    """The norm of the whole gradient before clipping, and the factor that clipping left of it, at each of T steps.
+
+    From norms by parameter: (T, n) of all gradients, (T, m) of those that optimizers got, before and after clipping.
+    """
+    if not grads.shape[1]:
+        return [{} for _ in grads]
+    totals = zip(*(np.linalg.norm(norms, axis=1).tolist() for norms in (grads, handed_over, clipped)), strict=True)
     return [
-        {"grad_norm/total": before} | ({"clip_factor": after / before} if known and 0 < before < np.inf else {})
-        for before, after in totals
+        {"grad_norm/total": total} | ({"clip_factor": after / before} if 0 < before < np.inf else {})
+        for total, before, after in totals
     ]
 
 

@@ -67,7 +67,7 @@ def _columns_by_high_bits() -> NDArray[np.int8]:
 
 @functools.cache
 def _stride(count: int, size: int) -> int:
-    stride = max(1, math.ceil(count / size))
+    stride = max(1, math.ceil(count / max(1, size)))
     while math.gcd(stride, count) > 1:
         stride += 1
     return stride

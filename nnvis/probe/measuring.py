@@ -59,7 +59,7 @@ class Pending:
             reading.active = None  # small tensors that live on would keep the allocator from giving back large ones
         self._histograms = _histogram_columns(rows, owners, read)
         self._on_device = any(isinstance(number, Tensor) for number in self._witnesses())
-        self.under_way = self._on_device and (self._numbers.under_way or self._samples.under_way)
+        self.under_way = self._on_device and any([self._numbers.under_way, self._samples.under_way])  # both start now
 
     def _witnesses(self) -> Iterator[Number]:
         """If all of these are floats, so is everything that was read: looking was free everywhere."""
@@ -122,7 +122,11 @@ def _measurements(steps: list[Pending]) -> Iterator[Measurement]:
     if first.owners.layers:
         frozen = np.array([step.frozen for step in steps])
         blocks |= parameter_quantities(first.owners, first.read, parameters, scales[:, :1], frozen)
-    totals = gradient_scalars(parameters[0] / scales[:, :1], parameters[-1] / scales[:, 1:])
+    grads, clipped = parameters[0] / scales[:, :1], parameters[-1] / scales[:, 1:]
+    handed_over = [
+        place for place, position in enumerate(first.read.grad_norms) if position in first.read.clipped_norms
+    ]
+    totals = gradient_scalars(grads, grads[:, handed_over], clipped)
     for t, step in enumerate(steps):
         yield Measurement(
             step.step,

@@ -36,11 +36,15 @@ class ParameterReadings:
     @torch.no_grad()
     def read_gradients(self, *, histogram: bool) -> None:
         """Read `.grad` at the end of a backward pass; a later pass of the same step has accumulated and replaces it."""
-        grads = _gradients(enumerate(self.parameters))
-        self.grad_norms = dict(zip(grads, norms(list(grads.values())), strict=True))
-        self.grad_nonfinite = {i: nonfinite_given(norm, grads[i]) for i, norm in self.grad_norms.items()}
+        grads = _gradients((i, p) for i, p in enumerate(self.parameters) if i not in self.clipped_norms)
+        found = dict(zip(grads, norms(list(grads.values())), strict=True))
+        handed_over = {i: norm for i, norm in self.grad_norms.items() if i in self.clipped_norms}  # to an optimizer
+        self.grad_norms = dict(sorted((handed_over | found).items()))
+        self.grad_nonfinite = {
+            i: nonfinite_given(found[i], grads[i]) if i in found else self.grad_nonfinite[i] for i in self.grad_norms
+        }
         if histogram:
-            self._grad_samples = {
+            self._grad_samples |= {
                 i: sample(grad, self._sample_sizes[i]) for i, grad in grads.items() if i in self._sample_sizes
             }
 

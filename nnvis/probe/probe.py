@@ -86,7 +86,7 @@ class Probe:
     ) -> None:
         self.seconds = 0.0  # spent inside the probe
         self.steps_measured = 0
-        self.step = first_step  # updates completed
+        self.step = self._first_step = first_step  # updates completed
         self._model = model
         self._parameters = list(model.parameters())
         self._positions = {id(p): position for position, p in enumerate(self._parameters)}
@@ -149,7 +149,7 @@ class Probe:
     @property
     def passed_forward(self) -> bool:
         """Whether the step in progress is measured and has had a forward pass."""
-        return self._current is not None and bool(self._current.passes)
+        return self._current is not None and bool(self._current.passes or self._current.backward_passes)
 
     def flush(self) -> None:
         """Hand over the measured steps that still wait for it."""
@@ -183,7 +183,7 @@ class Probe:
     def unseen(self) -> dict[str, str]:
         """Layers whose output or whose parameters' gradients the last measured step could not read, and why."""
         if self._last is None:
-            return {}
+            return {layer.name: "not called" for layer in self._layers} if self.step > self._first_step else {}
         ran = {layer.name for layer in self._row_layers.values()}
         never = "compiled" if self._compiled else "not called"
         unseen = {layer.name: never for layer in self._layers if layer.name not in ran}

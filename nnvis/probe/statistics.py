@@ -116,7 +116,7 @@ def count_nonfinite(x: Tensor) -> Tensor:
 
 def active_counts(x: Tensor, unit_dim: int, *, non_negative: bool = False) -> Tensor:
     """(U,) how many of each unit's values are not exactly 0. A unit is an index of dimension `unit_dim`."""
-    active = x.sign() if non_negative else x.sign().abs_()
+    active = (x != 0).float() if x.is_complex() else x.sign() if non_negative else x.sign().abs_()
     other_dims = [d for d in range(x.dim()) if d != unit_dim % x.dim()]
     return active.sum(other_dims, dtype=torch.float32) if other_dims else active.float()  # half would round counts
 

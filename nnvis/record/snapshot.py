@@ -49,12 +49,17 @@ class Snapshot:
             }
             for quantity, row in (self.measurement.layers if self.measurement else {}).items()
         }
-        for info in self.network:
+        for info in self.network or self._parameters_only():
             numbers = (
                 found.get(quantity, {}).get(info.name, found.get(quantity, {}).get(info.name.split("#")[0], ""))
                 for quantity in _COLUMNS
             )
             yield info.name, info.kind, *numbers
+
+    def _parameters_only(self) -> Iterator[LayerInfo]:
+        """What is known of a compiled model."""
+        row = self.measurement.layers.get("grad_norm") if self.measurement else None
+        yield from (LayerInfo(name, "", None, 0, 0) for name in (row.layers if row else ()))
 
     def __rich__(self) -> Table:
         from rich.table import Table
