@@ -224,7 +224,7 @@ class _Recorder:
             self.flush()
 
     def _step_of(self, tag: str, name: str) -> int:
-        """The first step and measured ones show whether a tag is told before or after the update; so it is at others."""
+        """Whether a tag is told before or after the update, the first step and measured ones show for the others."""
         completed = self.probe.step
         if name.startswith("val_"):
             return completed
