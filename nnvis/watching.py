@@ -14,16 +14,11 @@ run = nnvis.load_run("runs/mine")        # while it trains, too
 from __future__ import annotations
 
 import contextlib
-import os
-import platform
 import time
 import warnings
-from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
@@ -37,7 +32,9 @@ from nnvis.errors import InputError
 from nnvis.probe import FirstNonfinite, NullProbe, Probe, first_nonfinite
 from nnvis.probe.layers import find_layers
 from nnvis.record import EventLog, Measurement, read_json, write_json
+from nnvis.record.reader import event_files
 from nnvis.record.snapshot import Snapshot
+from nnvis.training.run_directory import environment
 
 TAGS = {
     "loss": "loss/train",
@@ -48,7 +45,6 @@ TAGS = {
 """Names that `log` knows, and the tags they become; any other name is a tag as it is."""
 DEFAULT_BUDGET = 0.02
 _OURS = ("grad_norm/total", "clip_factor", "gradient_band/min", "gradient_band/median", "gradient_band/max")
-_RING = 16  # measured steps that are kept for the moment when something is no longer finite
 _LONGEST_WAIT_S = 1.0  # for scalars, until they are written
 
 
@@ -92,7 +88,7 @@ def watch(
     if _rank() > 0:
         return Watch(NullProbe(), None)
     directory = Path(log_dir)
-    log = EventLog.resume(directory) if resume and any(directory.glob("events.*")) else EventLog.create(directory)
+    log = EventLog.resume(directory) if resume and event_files(directory) else EventLog.create(directory)
     summary = directory / "summary.json"
     first_step = read_json(summary).get("steps", 0) if log.last_step >= 0 and summary.exists() else log.last_step + 1
     recorder = _Recorder(log, optimizers, _device_of(model), first_step)
@@ -152,8 +148,7 @@ class Watch(AbstractContextManager["Watch"]):
     def snapshot(self) -> Snapshot:
         """The newest measured numbers as a table, for a notebook or a terminal."""
         self.flush()
-        last = self._recorder.ring[-1] if self._recorder and self._recorder.ring else None
-        return Snapshot(last, self._probe.network)
+        return Snapshot(self._recorder.newest if self._recorder else None, self._probe.network)
 
     @property
     def unseen(self) -> dict[str, str]:
@@ -181,7 +176,7 @@ class _Recorder:
     def __init__(self, log: EventLog, optimizers: list[Optimizer], device: str, first_step: int) -> None:
         self.optimizers = optimizers
         self._first_step = first_step
-        self.ring: deque[Measurement] = deque(maxlen=_RING)
+        self.newest: Measurement | None = None
         self.nonfinite: FirstNonfinite | None = None
         self._log: EventLog | None = log
         self._directory, self._device = log.path.parent, device
@@ -202,7 +197,7 @@ class _Recorder:
         if self._log.last_step < 0:
             self._log.layout()
         self._log.flush()
-        write_json(self._directory / "environment.json", _environment(self._device))
+        write_json(self._directory / "environment.json", environment(torch.device(self._device)))
         self.probe.__enter__()
         if self.optimizers:
             self._handle = self.optimizers[0].register_step_pre_hook(self._tell_learning_rate)
@@ -238,11 +233,11 @@ class _Recorder:
         """What the probe has measured."""
         if self._log is None:
             return
-        self.ring.append(measurement)
+        before, self.newest = self.newest, measurement
         try:
             self._log.network(self.probe.network, measurement.step)
             self._log.write(measurement)
-            self._look_for_nonfinite(measurement)
+            self._look_for_nonfinite(measurement, before)
         except Exception:  # the probe warns, and stops
             self._give_up()
             raise
@@ -288,11 +283,12 @@ class _Recorder:
         if self.probe.measuring and not self._own_lr:
             self.probe.log({"lr": optimizer.param_groups[0]["lr"]})
 
-    def _look_for_nonfinite(self, measurement: Measurement) -> None:
+    def _look_for_nonfinite(self, measurement: Measurement, before: Measurement | None) -> None:
         if self.nonfinite is None:
             self.nonfinite = first_nonfinite(measurement, self.probe.network)
             if self.nonfinite and self._log is not None:
-                text = f"no longer finite: {self.nonfinite}{self._last_finite()}"
+                text = f"no longer finite: {self.nonfinite}"
+                text += f"; at step {before.step} everything measured was finite" if before else ""
                 self._log.text(measurement.step, "nonfinite", text)
                 warnings.warn(f"nnvis: {text}", stacklevel=2)
         if not self._coverage_told:
@@ -300,11 +296,6 @@ class _Recorder:
             if unseen := self.probe.unseen:
                 names = ", ".join(f"{name} ({reason})" for name, reason in unseen.items())
                 warnings.warn(f"nnvis: not measured: {names}", stacklevel=2)
-
-    def _last_finite(self) -> str:
-        """When all was well for the last time."""
-        before = [m for m in self.ring if m.step < self.ring[-1].step]
-        return f"; at step {before[-1].step} everything measured was finite" if before else ""
 
     def _summary(self, error: BaseException | None) -> dict[str, Any]:
         probe, elapsed = self.probe, self.elapsed
@@ -314,7 +305,11 @@ class _Recorder:
             if split in ("train", "val"):
                 metrics.setdefault(split, {})[metric] = value
         return {
-            "status": "completed" if error is None else "interrupted" if _interrupts(error) else "failed",
+            "status": "completed"
+            if error is None
+            else "interrupted"
+            if isinstance(error, KeyboardInterrupt)
+            else "failed",
             "epochs": None,
             "steps": probe.step,
             "seconds": elapsed,
@@ -337,12 +332,12 @@ class _Budget:
 
     def __init__(self, budget: float, recorder: _Recorder) -> None:
         self._budget, self._recorder = budget, recorder
-        self._dearest_s = 0.0  # what a measured step has cost at most
+        self._dearest_s = 0.0  # what a measured step has cost at most, old ones counting less and less
         self._measured, self._seconds = 0, 0.0
 
     def __call__(self, step: int) -> bool:
-        probe = getattr(self._recorder, "probe", None)
-        if probe is None or not probe.steps_measured:
+        probe = self._recorder.probe
+        if not probe.steps_measured:
             return True
         if probe.steps_measured > self._measured:
             spent = (probe.seconds - self._seconds) / (probe.steps_measured - self._measured)
@@ -376,19 +371,3 @@ def _rank() -> int:
 
 def _device_of(model: nn.Module) -> str:
     return str(next((p.device for p in model.parameters()), torch.device("cpu")))
-
-
-def _interrupts(error: BaseException) -> bool:
-    return isinstance(error, KeyboardInterrupt)
-
-
-def _environment(device: str) -> dict[str, Any]:
-    return {
-        "nnvis": version("nnvis-trainer"),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "device": device,
-        "threads": torch.get_num_threads(),
-        "cpus": os.cpu_count(),
-        "started": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
