@@ -54,7 +54,8 @@ class Pending:
         self.rows, self.owners, self.read = rows, owners, read
         self.scales, self.scalars = scales, scalars
         self.frozen = owners.frozen() if len(read.grad_norms) < read.count else owners.none
-        self._active = {row: _active_sums(r.active) for row, r in rows.items() if r.active is not None}
+        counts = {row: r.active for row, r in rows.items() if r.active is not None}
+        self._active = dict(zip(counts, active_sums(list(counts.values())), strict=True))
         for reading in rows.values():
             reading.active = None  # small tensors that live on would keep the allocator from giving back large ones
         self._histograms = _histogram_columns(rows, owners, read)
@@ -155,12 +156,17 @@ def _call_sums(reading: CallReading, active: tuple[Number, ...] | None) -> tuple
     )
 
 
-def _active_sums(counts: Tensor) -> tuple[Number, ...]:
-    """Of the (U,) counts of a layer's units: U, their sum, and how many are not 0."""
-    if looking_is_free(counts):
-        on_host = counts.numpy()
-        return on_host.size, float(on_host.sum(dtype=np.float64)), float(np.count_nonzero(on_host))
-    return counts.numel(), counts.sum(dtype=widest(counts)), number(torch.count_nonzero(counts))
+def active_sums(counts: Sequence[Tensor]) -> list[tuple[Number, ...]]:
+    """Of the (U,) counts of the units of each of several layers: U, their sum, and how many are not 0."""
+    if not all(map(looking_is_free, counts)):
+        return [(c.numel(), c.sum(dtype=widest(c)), number(torch.count_nonzero(c))) for c in counts]
+    if not counts:
+        return []
+    sizes = [c.numel() for c in counts]
+    together = np.concatenate([c.numpy() for c in counts])
+    starts = [0, *accumulate(sizes[:-1])]
+    sums = np.add.reduceat(together, starts, dtype=np.float64).tolist()
+    return list(zip(sizes, sums, np.add.reduceat(together != 0, starts, dtype=np.float64).tolist(), strict=True))
 
 
 _NOTHING = (1, np.nan, np.nan, np.nan, np.nan)

@@ -22,6 +22,7 @@ Number = float | Tensor
 
 SAFE_SQUARES = (1e-30, 1e37)
 """Sums of squares of float32 values outside of this range have under- or overflowed, or are close to it."""
+_LEAST_SQUARES, _MOST_SQUARES = SAFE_SQUARES
 _SAFE_NORMS = math.sqrt(SAFE_SQUARES[0]), math.sqrt(SAFE_SQUARES[1])
 CANCELLATION = 1e-2
 """Below this ratio of variance to mean square, E[x²] − E[x]² has lost over 2 of float32's 7 digits."""
@@ -60,17 +61,19 @@ class Moments(NamedTuple):
 
 def moments(x: Tensor) -> Moments:
     """Moments of a non-empty tensor of any shape. NaN and Inf are counted, and make the other values NaN or Inf."""
-    values = _flat(x)
-    count = values.numel()
-    if looking_is_free(values) and values.dtype is torch.float32:
+    count = x.numel()
+    if x.dtype is torch.float32 and looking_is_free(x):
+        values = x.reshape(-1)
         low, high = values.aminmax()
-        mean, squares = values.sum().item() / count, torch.dot(values, values).item()
+        mean, squares = values.sum().item() / count, values.dot(values).item()
         deviations = squares - count * mean * mean
         if deviations < CANCELLATION * squares:
             centred = values - mean
-            deviations = torch.dot(centred, centred).item()
-        if SAFE_SQUARES[0] < deviations > ROUNDING * squares and squares < SAFE_SQUARES[1]:
+            deviations = centred.dot(centred).item()
+        if _LEAST_SQUARES < deviations > ROUNDING * squares and squares < _MOST_SQUARES:
             return Moments(count, mean, deviations, max(-low.item(), high.item()), 0.0)
+    values = _flat(x)
+    count = values.numel()
     exact = values.to(widest(values))
     mean = exact.mean()
     centred = exact - mean
@@ -86,11 +89,12 @@ def moments(x: Tensor) -> Moments:
 
 def squared_norm(x: Tensor) -> Number:
     """Sum of the squares of a real tensor: NaN where it holds a NaN, Inf where an Inf, right for 1e-23 and for 1e20."""
-    values = _flat(x)
-    if looking_is_free(values) and values.dtype == torch.float32:
-        squares = torch.dot(values, values).item()
-        if SAFE_SQUARES[0] < squares < SAFE_SQUARES[1]:
+    if x.dtype is torch.float32 and looking_is_free(x):
+        values = x.reshape(-1)
+        squares = values.dot(values).item()
+        if _LEAST_SQUARES < squares < _MOST_SQUARES:
             return squares
+    values = _flat(x)
     return number(torch.linalg.vector_norm(values, dtype=widest(values))) ** 2
 
 
