@@ -105,8 +105,7 @@ def test_nothing_is_left_behind(tmp_path):
     probe.close()
     probe.close()
     assert {name: set(vars(module)) for name, module in model.named_modules()} == before
-    assert not torch_module._global_forward_hooks
-    assert not torch_module._global_forward_pre_hooks
+    assert not torch_module._has_any_global_hook()
     assert not optimizer._optimizer_step_pre_hooks
     assert not optimizer._optimizer_step_post_hooks
     remembered = weakref.ref(probe)

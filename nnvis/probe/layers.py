@@ -111,23 +111,24 @@ def first_tensor(output: Any) -> Tensor | None:
     """The first floating or complex tensor, else the first tensor, of an output: in tuples, dicts, dataclasses too."""
     if isinstance(output, Tensor):
         return output
-    found = list(_tensors(output))
+    found = list(tensors_in(output))
     numeric = [t for t in found if t.is_floating_point() or t.is_complex()]
     return next(iter(numeric or found), None)
 
 
-def _tensors(value: Any) -> Iterator[Tensor]:
+def tensors_in(value: Any) -> Iterator[Tensor]:
+    """Every tensor of a nest of tuples, lists, dicts and dataclasses."""
     if isinstance(value, Tensor):
         yield value
     elif isinstance(value, Mapping):
         for item in value.values():
-            yield from _tensors(item)
+            yield from tensors_in(item)
     elif isinstance(value, list | tuple):
         for item in value:
-            yield from _tensors(item)
+            yield from tensors_in(item)
     elif dataclasses.is_dataclass(value) and not isinstance(value, type):
         for field in dataclasses.fields(value):
-            yield from _tensors(getattr(value, field.name))
+            yield from tensors_in(getattr(value, field.name))
 
 
 def _named_modules(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
