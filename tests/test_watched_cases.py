@@ -19,6 +19,7 @@ import pytest
 import torch
 import torch.utils.checkpoint
 from torch import Tensor, nn
+from torch._dynamo.testing import CompileCounterWithBackend
 from torch.nn import functional as F
 from torch.nn.modules import module as torch_module
 from torch.nn.utils import parametrizations
@@ -648,3 +649,76 @@ def _not_in_an_optimizer(reference: Reference, quantity: str) -> list[str]:
     owned = {id(p) for o in reference.optimizers for group in o.param_groups for p in group["params"]}
     outside = [layer.name for layer in reference.layers if not any(id(p) in owned for p in layer.parameters)]
     return outside if quantity in ("weight_norm", "update_norm") else []
+
+
+# ------------------------------------------------------------------ torch.compile
+
+
+class Compilable(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(6, 8), nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.first(x).tanh())
+
+
+def compiled_training(form: str, directory: Path | None) -> tuple[list[float], list[Tensor], list[int]]:
+    """Losses, weights at the end, graphs compiled so far at each step; `form` says what is compiled, and when."""
+    torch._dynamo.reset()
+    what, _, when = form.partition(", ")
+    counter = CompileCounterWithBackend("aot_eager")
+    torch.manual_seed(7)
+    model = Compilable()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+
+    def compiled() -> nn.Module:
+        if what == "in place":
+            model.compile(backend=counter)
+        elif what == "a part":
+            model.first = cast(Any, torch.compile(model.first, backend=counter))
+        else:
+            return cast(nn.Module, torch.compile(model, backend=counter))
+        return model
+
+    called = model if when == "afterwards" else compiled()
+    if when == "called before":
+        loss_of(called, 0)
+    watched = called if what == "wrapper" else model
+    probe = nnvis.watch(watched, optimizer, log_dir=directory, every=2) if directory else None
+    if when == "afterwards":
+        called = compiled()
+    losses, graphs = [], []
+    for k in range(5):
+        optimizer.zero_grad()
+        loss = loss_of(called, k)
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+        graphs.append(counter.frame_count)
+    if probe:
+        probe.close()
+    return losses, [p.detach().clone() for p in model.parameters()], graphs
+
+
+@pytest.mark.parametrize(
+    "form",
+    ["wrapper, before", "wrapper, called before", "model, before", "model, afterwards"]
+    + [f"{what}, {when}" for what in ("in place", "a part") for when in ("called before", "afterwards")],
+)
+def test_compiled_models(form: str, tmp_path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "nnvis: not measured")
+        alone, seen = compiled_training(form, None), compiled_training(form, tmp_path)
+    assert seen[0] == alone[0]
+    assert all(torch.equal(a, b) for a, b in zip(seen[1], alone[1], strict=True))
+    traced_once = form == "in place, afterwards"  # compiled in the middle of a measured step: nothing tells of it
+    assert seen[2][1:] == [n + traced_once for n in alone[2][1:]]
+    run = nnvis.load_run(tmp_path)
+    assert run.summary["capture"]["unseen"] == {"first": "compiled", "last": "compiled"}
+    reference = train(Case(Compilable, optimizers=lambda m: [torch.optim.SGD(m.parameters(), lr=0.1)]), Reference)[1]
+    for step in (0, 2)[traced_once:]:
+        for quantity in ("grad_norm", "weight_norm", "update_norm"):
+            series = run.layers[quantity]
+            expected = [reference.steps[step][quantity][name] for name in series.layers]
+            assert series.at(step) == pytest.approx(expected, rel=1e-4), (step, quantity)

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Iterator, Mapping, Sequence
+import gc
+import sys
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -139,13 +140,25 @@ def _named_modules(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     ) is not None:
         root = inner
     for name, module in root.named_modules():
-        yield name or type(root).__name__, module
+        yield name.replace("._orig_mod", "") or type(root).__name__, module
 
 
 def _is_layer(module: nn.Module) -> bool:
     return next(module.children(), None) is None or next(module.parameters(recurse=False), None) is not None
 
 
-def is_compiled(model: nn.Module) -> bool:
-    """Whether the model went through `torch.compile`, so that the forward hooks of its parts do not run."""
-    return isinstance(model, torch._dynamo.OptimizedModule) if hasattr(model, "_orig_mod") else False
+def is_compiled(parts: Iterable[nn.Module]) -> bool:
+    """Whether one of a model's parts went through `torch.compile`, so that forward hooks would be traced."""
+    return any(part._compiled_call_impl is not None or is_wrapper(part) for part in parts)
+
+
+def is_wrapped(parts: Collection[nn.Module]) -> bool:
+    """Whether somebody holds a `torch.compile`d wrapper around one of a model's parts."""
+    if "torch._dynamo" not in sys.modules:
+        return False
+    return any(is_wrapper(one) and one._orig_mod in parts for one in gc.get_objects())
+
+
+def is_wrapper(module: object) -> bool:
+    """Whether this is what `torch.compile` makes of a module."""
+    return type(module).__name__ == "OptimizedModule"

@@ -29,14 +29,19 @@ from weakref import WeakSet, ref
 import torch
 from torch import Tensor, nn
 from torch.autograd.variable import Variable
+from torch.compiler import is_compiling
 from torch.nn.modules import module as torch_module
-from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
+from torch.nn.modules.module import (
+    register_module_forward_hook,
+    register_module_forward_pre_hook,
+    register_module_module_registration_hook,
+)
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
 from nnvis.probe.formulas import Owners
 from nnvis.probe.histograms import SAMPLE_SIZE
-from nnvis.probe.layers import Layer, find_layers, first_tensor, is_compiled, units_in_dim_1
+from nnvis.probe.layers import Layer, find_layers, first_tensor, is_compiled, is_wrapped, is_wrapper, units_in_dim_1
 from nnvis.probe.measuring import Pending, Scales, measurements
 from nnvis.probe.parameters import ParameterReadings, gradient_values
 from nnvis.probe.readings import CallKey, CallReading, ForwardPass, nonfinite_among, pooled, read_gradient, read_output
@@ -55,6 +60,8 @@ def _spares_the_training(method: Callable[..., Any]) -> Callable[..., None]:
 
     @functools.wraps(method)
     def hook(self: Probe, *args: Any) -> None:
+        if is_compiling():  # the graph of a module that is called like this one stays whole
+            return
         started = time.perf_counter()
         try:
             method(self, *args)
@@ -107,7 +114,8 @@ class Probe:
             for p in layer.parameters
         }
         self._by_module = {layer.module: layer for layer in self._layers}
-        self._compiled = is_compiled(model)
+        self._parts = set(model.modules())
+        self._compiled = is_compiled(self._parts)
         self._optimizers = list(optimizers)
         self._measures = every if callable(every) else lambda step: step % every == 0
         self._last_histogram: int | None = None
@@ -133,6 +141,9 @@ class Probe:
         for optimizer in self._optimizers:
             self._handles.append(optimizer.register_step_pre_hook(self._before_update))
             self._handles.append(optimizer.register_step_post_hook(self._after_update))
+        if not self._compiled:
+            self._compiled = is_wrapped(self._parts)
+            self._handles.append(register_module_module_registration_hook(self._became_part))
         self._begin_step()
         return self
 
@@ -226,8 +237,13 @@ class Probe:
     def _begin_step(self) -> None:
         if not self._measures(self.step):
             return
+        self._compiled = self._compiled or is_compiled(self._parts)
         due = self._histograms and self._histogram_is_due()
-        self._current = step = _Step(ParameterReadings(self._parameters, self._sample_sizes), histogram=due)
+        self._current = _Step(ParameterReadings(self._parameters, self._sample_sizes), histogram=due)
+        self._hook(self._current)
+
+    def _hook(self, step: _Step) -> None:
+        """Forward hooks on all modules; of what is compiled, whose graph they would break, hooks on the parameters."""
         if self._layers and not self._compiled:
             step.handles.append(register_module_forward_pre_hook(self._before_forward))
             step.handles.append(_hook_with_keywords(self._after_forward))
@@ -237,10 +253,18 @@ class Probe:
                     hook = self._parameter_gradient_arrived
                     step.handles.append(parameter.register_post_accumulate_grad_hook(hook))
 
+    @_spares_the_training
+    def _became_part(self, module: nn.Module, name: str, part: nn.Module | None) -> None:
+        """While watched, the model or a part of it was handed to `torch.compile`."""
+        if not self._compiled and is_wrapper(module) and part in self._parts:
+            self._compiled = True
+            if self._current is not None and self._current.last_pass is None:
+                self._current.unhook()
+                self._hook(self._current)
+
     def _end_step(self) -> None:
         if self._current is not None:
-            for handle in (*self._current.handles, *(h for one in self._current.passes for h in one.handles)):
-                handle.remove()
+            self._current.unhook()
             self._current = None
 
     def _histogram_is_due(self) -> bool:
@@ -318,6 +342,8 @@ class Probe:
     # ------------------------------------------------------------ hooks of a measured step
 
     def _before_forward(self, module: nn.Module, inputs: Any) -> None:
+        if is_compiling():
+            return
         if module is self._model and self._current is not None and not self._paused and torch.is_grad_enabled():
             if torch._C._current_graph_task_id() == -1:  # else activation checkpointing runs the pass again
                 self._current.begin_pass()
@@ -507,6 +533,10 @@ class _Step:
         number = self.last_pass.number + 1 if self.last_pass else 0
         self.open_pass = self.last_pass = ForwardPass(number)
         self.passes.add(self.open_pass)
+
+    def unhook(self) -> None:
+        for handle in (*self.handles, *(handle for one in self.passes for handle in one.handles)):
+            handle.remove()
 
     def forget(self) -> None:
         """Gradients were cleared: what was backpropagated is not part of this step (a skipped one, say)."""
