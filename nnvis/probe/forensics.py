@@ -36,14 +36,16 @@ class FirstNonfinite:
         what = {
             ("forward", "inputs"): "NaN or Inf reached it from outside of the layers",
             ("forward", "parameters"): "its parameters were not finite any more",
+            ("loss", "operation"): "every layer's output is finite, the loss is not",
             ("forward", "operation"): "it made NaN or Inf of finite inputs and parameters",
-            ("forward", "unknown"): "the step was not measured, so that no layer can be named; every=1 measures each",
+            ("loss", "unknown"): "the step was not measured, so that no layer can be named; every=1 measures each",
             ("backward", "inputs"): "the gradient that reached it was not finite, and no layer behind it made that",
             ("backward", "operation"): "NaN or Inf came out of its backward pass, or of what lies before it",
             ("update", "operation"): "the optimizer made NaN or Inf of finite gradients",
         }
         name = f"{self.layer} (or {', '.join(self.also)})" if self.also else self.layer
-        return f"step {self.step}, {self.direction} pass, {name}: {what[self.direction, self.source]}"
+        where = self.layer if self.layer == "loss" else self.direction
+        return f"step {self.step}, {self.direction} pass, {name}: {what[where, self.source]}"
 
 
 def first_nonfinite(

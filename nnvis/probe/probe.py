@@ -21,7 +21,7 @@ import time
 import warnings
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import replace
 from typing import Any, Self
 from weakref import WeakSet, ref
@@ -160,7 +160,10 @@ class Probe:
 
     def fail(self, error: Exception) -> None:
         """Stop for good, with a warning: nothing that goes wrong in here ends a training."""
-        self._pending, self._spoilt = [], None
+        self._spoilt = None
+        with suppress(Exception):
+            self.flush()  # steps that were measured as a whole
+        self._pending = []
         self.close()
         if not self.failure:
             self.failure = f"{type(error).__name__}: {error}"
