@@ -67,6 +67,7 @@ class Reference(Nobody):
 
     def __enter__(self) -> "Reference":
         self.steps: list[dict[str, dict[str, float]]] = []
+        self.totals: list[tuple[float, float]] = []  # norm of the whole gradient, and what was left at the end
         self.passes: list[dict[tuple[str, int], Tensor]] = []
         self.values: dict[str, dict[str, float]] = {}
         self.before: dict[str, list[Tensor]] = {}
@@ -143,6 +144,8 @@ class Reference(Nobody):
             if layer.parameters
         }
         self.steps.append({**self.values, "update_norm": moves})
+        left = [p.grad for p in self.model.parameters() if p.grad is not None]
+        self.totals.append((math.hypot(*self.values["grad_norm"].values()), _norm(left) if left else math.nan))
         self.before = {}
         self.forget()
 
@@ -407,7 +410,7 @@ def skipping(by: Any, k: int) -> Tensor:
 
 
 def clipping(clip: Callable[..., Any], limit: float) -> Callable[[Any, int], Tensor]:
-    def step(by: Any, k: int) -> Tensor:
+    def clips(by: Any, k: int) -> Tensor:
         by.optimizers[0].zero_grad()
         loss = loss_of(by.model, k)
         loss.backward()
@@ -416,7 +419,19 @@ def clipping(clip: Callable[..., Any], limit: float) -> Callable[[Any, int], Ten
         by.optimizers[0].step()
         return loss
 
-    return step
+    return clips
+
+
+def scaled_and_clipped(by: Any, k: int) -> Tensor:
+    by.optimizers[0].zero_grad()
+    loss = loss_of(by.model, k)
+    by.scaler.scale(loss).backward()
+    by.gradients(by.scaler.get_scale())
+    by.scaler.unscale_(by.optimizers[0])
+    nn.utils.clip_grad_norm_(by.model.parameters(), 0.05)
+    by.scaler.step(by.optimizers[0])
+    by.scaler.update()
+    return loss
 
 
 def closure(by: Any, k: int) -> Tensor:
@@ -535,6 +550,7 @@ CASES = {
     "steps thrown away, gradients zeroed": Case(mlp, skipping),
     "clipping by norm": Case(mlp, clipping(nn.utils.clip_grad_norm_, 0.05)),
     "clipping by value": Case(mlp, clipping(nn.utils.clip_grad_value_, 0.01)),
+    "GradScaler, clipping": Case(mlp, scaled_and_clipped, scaler=grad_scaler),
     "several optimizers": Case(mlp, optimizers=two_optimizers),
     "closure": Case(mlp, closure, lambda m: [torch.optim.LBFGS(m.parameters(), lr=0.5, max_iter=3)]),
     "checkpointing, reentrant": Case(checkpointed(True), plainly=checkpointed(None)),
@@ -591,10 +607,11 @@ def train(case: Case, bystander: Callable[..., Any], build: Callable[[], nn.Modu
 @contextmanager
 def watched(directory: Path, every: Any, model: nn.Module, optimizers: list[Any], scaler: Any) -> Iterator[Nobody]:
     attributes = {name: set(vars(m)) for name, m in model.named_modules()}
+    others = bool(torch_module._has_any_global_hook())
     with nnvis.watch(model, optimizers, log_dir=directory, every=every, scaler=scaler):
         yield Nobody(model, optimizers, scaler)
     assert {name: set(vars(m)) for name, m in model.named_modules()} == attributes
-    assert not torch_module._has_any_global_hook()
+    assert bool(torch_module._has_any_global_hook()) is others  # of another watch
     assert not any(o._optimizer_step_pre_hooks or o._optimizer_step_post_hooks for o in optimizers)
     assert not any(p._post_accumulate_grad_hooks or p._backward_hooks for p in model.parameters())
 
@@ -630,6 +647,11 @@ def check(run: nnvis.Run, reference: Reference, case: Case, every: int) -> None:
     for step, expected in enumerate(reference.steps):
         if step % every:
             continue
+        if case.step.__name__ in ("clips", "scaled_and_clipped"):
+            total, left = reference.totals[step]
+            scalars = {tag: run.scalars[tag].values[step // every] for tag in ("grad_norm/total", "clip_factor")}
+            assert scalars == pytest.approx({"grad_norm/total": total, "clip_factor": left / total}, rel=1e-4)
+            assert scalars["clip_factor"] < 1
         for quantity, values in expected.items():
             series = run.layers[quantity]
             row = series.steps.tolist().index(step)
@@ -649,6 +671,50 @@ def _not_in_an_optimizer(reference: Reference, quantity: str) -> list[str]:
     owned = {id(p) for o in reference.optimizers for group in o.param_groups for p in group["params"]}
     outside = [layer.name for layer in reference.layers if not any(id(p) in owned for p in layer.parameters)]
     return outside if quantity in ("weight_norm", "update_norm") else []
+
+
+# ------------------------------------------------------------------ two networks, watched at once
+
+
+def adversaries(bystander: Callable[..., Any]) -> tuple[list[float], list[Tensor], tuple[Any, Any]]:
+    """A GAN: the generator's loss goes through the discriminator, whose gradients are thrown away."""
+    torch.manual_seed(7)
+    generator, discriminator = nn.Sequential(nn.Linear(2, 5), nn.Tanh(), nn.Linear(5, 4)), nn.Linear(4, 1)
+    optimizers = [torch.optim.Adam(model.parameters(), lr=0.01) for model in (generator, discriminator)]
+    losses = []
+    with (
+        bystander("generator", generator, [optimizers[0]]) as by_generator,
+        bystander("discriminator", discriminator, [optimizers[1]]) as by_discriminator,
+    ):
+        for k in range(STEPS):
+            fake = generator(batch(6, 2, seed=k))
+            discriminator.zero_grad()
+            by_discriminator.forget()
+            scores = -discriminator(batch(6, 4, seed=100 + k)), discriminator(fake.detach())
+            loss = torch.stack([F.softplus(score).mean() for score in scores]).sum()
+            loss.backward()
+            by_discriminator.gradients()
+            optimizers[1].step()
+            by_discriminator.updated()
+            generator.zero_grad()
+            deceived = F.softplus(-discriminator(fake)).mean()
+            deceived.backward()
+            by_generator.gradients()
+            optimizers[0].step()
+            by_generator.updated()
+            losses += [loss.item(), deceived.item()]
+    weights = [p.detach().clone() for model in (generator, discriminator) for p in model.parameters()]
+    return losses, weights, (by_generator, by_discriminator)
+
+
+def test_a_gan_of_two_watched_networks(tmp_path: Path) -> None:
+    alone = adversaries(lambda name, *given: Nobody(*given))
+    seen = adversaries(lambda name, *given: watched(tmp_path / name, 1, *given, scaler=None))
+    assert seen[0] == alone[0]
+    assert all(torch.equal(a, b) for a, b in zip(seen[1], alone[1], strict=True))
+    _, _, references = adversaries(lambda name, *given: Reference(*given))
+    for name, reference in zip(("generator", "discriminator"), references, strict=True):
+        check(nnvis.load_run(tmp_path / name), reference, Case(mlp), 1)
 
 
 # ------------------------------------------------------------------ torch.compile

@@ -435,7 +435,8 @@ class Probe:
         self, step: _Step, forward_pass: ForwardPass, reading: CallReading, gradient: Tensor
     ) -> None:
         if not forward_pass.backpropagated:
-            if step.backpropagated and self._gradients_were_cleared(step):
+            begins = not step.awaits_end_of_backward
+            if begins and step.backpropagated and self._gradients_were_cleared(step):
                 step.forget()
             forward_pass.backpropagated = True
             step.backpropagated.append(forward_pass)
