@@ -25,6 +25,7 @@ from torch.nn.modules import module as torch_module
 from torch.nn.utils import parametrizations
 
 import nnvis
+from nnvis.probe import measuring, probe, statistics
 from nnvis.probe.layers import find_layers, first_tensor
 
 STEPS = 4
@@ -296,6 +297,17 @@ class Waves(nn.Module):
         return self.head(self.wave(x.to(torch.complex64)).abs())
 
 
+class Split(nn.Module):
+    """Half in float32, half in float64."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.relu, self.last = nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3, dtype=torch.float64)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.relu(self.first(x)).double())
+
+
 class Fails(nn.Module):
     """Raises in the middle of every third forward pass."""
 
@@ -434,6 +446,23 @@ def scaled_and_clipped(by: Any, k: int) -> Tensor:
     return loss
 
 
+def checkpointing_all(reentrant: bool) -> Callable[[Any, int], Tensor]:
+    def step(by: Any, k: int) -> Tensor:
+        by.optimizers[0].zero_grad()
+        inputs = batch(9, 6, seed=k).requires_grad_()
+        if isinstance(by, Reference):
+            outputs = by.model(inputs)
+        else:
+            outputs = cast(Tensor, torch.utils.checkpoint.checkpoint(by.model, inputs, use_reentrant=reentrant))
+        loss = outputs.square().mean()
+        loss.backward()
+        by.gradients()
+        by.optimizers[0].step()
+        return loss
+
+    return step
+
+
 def closure(by: Any, k: int) -> Tensor:
     def evaluate() -> Tensor:
         by.optimizers[0].zero_grad()
@@ -555,6 +584,8 @@ CASES = {
     "closure": Case(mlp, closure, lambda m: [torch.optim.LBFGS(m.parameters(), lr=0.5, max_iter=3)]),
     "checkpointing, reentrant": Case(checkpointed(True), plainly=checkpointed(None)),
     "checkpointing, not reentrant": Case(checkpointed(False), plainly=checkpointed(None)),
+    "checkpointing all, reentrant": Case(mlp, checkpointing_all(True)),
+    "checkpointing all, not reentrant": Case(mlp, checkpointing_all(False)),
     "evaluation in between": Case(normalised, validating),
     "exceptions in the forward pass": Case(Fails, failing),
     "copies, pickles, state dicts": Case(mlp, copying),
@@ -618,12 +649,23 @@ def watched(directory: Path, every: Any, model: nn.Module, optimizers: list[Any]
 
 @pytest.mark.parametrize("name", CASES)
 def test_a_case(name: str, tmp_path: Path) -> None:
-    case = CASES[name]
+    judge(CASES[name], tmp_path)
+
+
+def test_a_model_of_which_half_cannot_be_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on two devices: numbers of the float64 half stay tensors until the step is over."""
+    for module in (statistics, measuring, probe):
+        monkeypatch.setattr(module, "looking_is_free", lambda x: x.dtype != torch.float64)
+    judge(Case(Split), tmp_path)
+
+
+def judge(case: Case, tmp_path: Path) -> None:
+    """Watch it at every step and at every second one."""
     alone, _ = train(case, Nobody)
     reference = train(case, Reference, case.plainly)[1]
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "nnvis: not measured")
-        if "GradScaler" in name:
+        if case.scaler():
             warnings.filterwarnings("ignore", "nnvis: no longer finite")
         for every in (1, 2):
             seen, _ = train(case, lambda *given, e=every: watched(tmp_path / str(e), e, *given))

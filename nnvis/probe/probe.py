@@ -348,9 +348,16 @@ class Probe:
         if is_compiling():
             return
         if module is self._model and self._current is not None and not self._paused and torch.is_grad_enabled():
-            if torch._C._current_graph_task_id() == -1:  # else activation checkpointing runs the pass again
-                self._current.begin_pass()
-        elif module in self._in_place and self._current is not None and self._current.open_pass is not None:
+            again = torch._C._current_graph_task_id() != -1  # activation checkpointing, of the whole model
+            if not again or self._current.last_pass is None or self._current.last_pass.again:  # else it has been read
+                self._current.begin_pass(again=again)
+        elif module in self._in_place:
+            self._look_at_inputs(module, inputs)
+
+    @_spares_the_training
+    def _look_at_inputs(self, module: nn.Module, inputs: Any) -> None:
+        """Of a layer that will leave nothing of them."""
+        if self._current is not None and self._current.open_pass is not None:
             self._current.open_pass.inputs_nonfinite[module] = nonfinite_among(inputs)
 
     @_spares_the_training
@@ -359,8 +366,8 @@ class Probe:
         if step is None or self._paused:
             return
         forward_pass = step.open_pass
-        recomputed = torch._C._current_graph_task_id() != -1  # activation checkpointing runs a forward pass again
-        if recomputed and step.last_pass is not None:
+        recomputed = forward_pass is None and torch._C._current_graph_task_id() != -1  # activation checkpointing
+        if recomputed:
             forward_pass = step.last_pass
         if forward_pass is None:
             return
@@ -533,9 +540,9 @@ class _Step:
         self.awaits_end_of_backward = False
         self.optimizer_scale: Tensor | None = None
 
-    def begin_pass(self) -> None:
+    def begin_pass(self, *, again: bool) -> None:
         number = self.last_pass.number + 1 if self.last_pass else 0
-        self.open_pass = self.last_pass = ForwardPass(number)
+        self.open_pass = self.last_pass = ForwardPass(number, again)
         self.passes.add(self.open_pass)
 
     def unhook(self) -> None:

@@ -83,6 +83,7 @@ class ForwardPass:
     """One forward pass of the root, while it runs and after."""
 
     number: int = 0  # within its step
+    again: bool = False  # whether it ran within a backward pass, and without gradients before
     readings: dict[CallKey, CallReading] = field(default_factory=dict)
     calls: dict[str, int] = field(default_factory=dict)  # by layer, so far
     units_in_dim_1: bool = False
