@@ -31,11 +31,12 @@ from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
 from nnvis.errors import InputError
-from nnvis.probe import FirstNonfinite, NullProbe, Probe, first_nonfinite, growth, history
+from nnvis.probe import FirstNonfinite, NullProbe, Probe, coverage, first_nonfinite, growth, history
 from nnvis.probe.layers import find_layers
 from nnvis.record import EventLog, Measurement, read_json, write_json
 from nnvis.record.reader import event_files
 from nnvis.record.snapshot import Snapshot
+from nnvis.record.summary import run_summary
 from nnvis.training.run_directory import environment
 
 TAGS = {
@@ -338,17 +339,19 @@ class _Recorder:
         recent = [one for one in self.probe.recent if one.step < found.step]
         finite = f"; at step {recent[-1].step} everything measured was finite" if recent else ""
         recent += [measurement] if measurement else []
-        text = "; ".join(filter(None, [f"no longer finite: {found}", growth(found, recent)])) + finite
+        text = (
+            "; ".join(filter(None, [f"no longer finite: {found}", growth(found.direction, found.layer, recent)]))
+            + finite
+        )
         warnings.warn(f"nnvis: {text}", stacklevel=2)
         if self._log is not None:
-            self._log.text(found.step, "nonfinite", f"{text}\n\n{history(found, recent)}")
+            self._log.text(found.step, "nonfinite", f"{text}\n\n{history(found.layer, recent)}")
 
     def _tell_coverage(self) -> None:
         if not self._coverage_told:
             self._coverage_told = True
             if unseen := self.probe.unseen:
-                names = ", ".join(f"{name} ({reason})" for name, reason in unseen.items())
-                warnings.warn(f"nnvis: not measured: {names}", stacklevel=2)
+                warnings.warn(f"nnvis: {coverage(unseen)}", stacklevel=2)
 
     def _summary(self, error: BaseException | None) -> dict[str, Any]:
         probe, elapsed = self.probe, self.elapsed
@@ -360,23 +363,18 @@ class _Recorder:
         problems = [str(error)] if error else []
         if probe.failure:
             problems.append(f"nnvis stopped at step {probe.step} and saw nothing of what came then: {probe.failure}")
-        return {
-            "status": "interrupted" if isinstance(error, KeyboardInterrupt) else "failed" if problems else "completed",
-            "epochs": None,
-            "steps": probe.step,
-            "seconds": elapsed,
-            "device": self._device,
-            "seed": None,
-            "metrics": metrics,
-            "best": None,
-            "capture": {
-                "steps_measured": probe.steps_measured,
-                "overhead_fraction": probe.seconds / elapsed if elapsed else 0.0,
-                "unseen": probe.unseen,
-            },
-            **({"nonfinite": asdict(self.nonfinite)} if self.nonfinite else {}),
-            **({"error": "; ".join(problems)} if problems else {}),
-        }
+        return run_summary(
+            "interrupted" if isinstance(error, KeyboardInterrupt) else "failed" if problems else "completed",
+            steps=probe.step,
+            seconds=elapsed,
+            device=self._device,
+            metrics=metrics,
+            steps_measured=probe.steps_measured,
+            probe_seconds=probe.seconds,
+            unseen=probe.unseen,
+            nonfinite=self.nonfinite and {**asdict(self.nonfinite), "detail": self.nonfinite.detail},
+            error="; ".join(problems),
+        )
 
 
 class _Budget:

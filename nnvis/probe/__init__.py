@@ -1,6 +1,7 @@
 """Measures modules while they run: `Probe` sees, `statistics` computes; what was measured is handed to a callable."""
 
 from nnvis.probe.forensics import FirstNonfinite, first_nonfinite, growth, history
+from nnvis.probe.layers import coverage
 from nnvis.probe.nonfinite import Nonfinite, locate_nonfinite
 from nnvis.probe.probe import NullProbe, Probe
 
@@ -9,6 +10,7 @@ __all__ = [
     "Nonfinite",
     "NullProbe",
     "Probe",
+    "coverage",
     "first_nonfinite",
     "growth",
     "history",

@@ -2,12 +2,12 @@
 
 found = first_nonfinite(measurement, network, wiring)
 found.direction, found.layer, found.source      # "backward", "hidden3.linear", "operation"
-growth(found, recent)                           # "its activation_grad_norm: 0.31 (step 10), 4e+12 (20), nan (30)"
+growth("backward", "hidden3.linear", recent)    # "its activation_grad_norm: 0.31 (step 10), 4e+12 (20), nan (30)"
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -32,7 +32,9 @@ class FirstNonfinite:
     source: Literal["inputs", "parameters", "operation", "unknown"]
     also: tuple[str, ...] = ()  # layers that it may have been as well: they read the same output, or share parameters
 
-    def __str__(self) -> str:
+    @property
+    def detail(self) -> str:
+        """What was found, a part of a sentence."""
         what = {
             ("forward", "inputs"): "NaN or Inf reached it from outside of the layers",
             ("forward", "parameters"): "its parameters were not finite any more",
@@ -43,9 +45,11 @@ class FirstNonfinite:
             ("backward", "operation"): "NaN or Inf came out of its backward pass, or of what lies before it",
             ("update", "operation"): "the optimizer made NaN or Inf of finite gradients",
         }
+        return what[self.layer if self.layer == "loss" else self.direction, self.source]
+
+    def __str__(self) -> str:
         name = f"{self.layer} (or {', '.join(self.also)})" if self.also else self.layer
-        where = self.layer if self.layer == "loss" else self.direction
-        return f"step {self.step}, {self.direction} pass, {name}: {what[where, self.source]}"
+        return f"step {self.step}, {self.direction} pass, {name}: {self.detail}"
 
 
 def first_nonfinite(
@@ -100,18 +104,19 @@ _TOLD = {"forward": "activation_absmax", "backward": "activation_grad_norm", "up
 _HISTORY = ("activation_absmax", "activation_grad_norm", "grad_norm", "weight_norm", "update_norm")
 
 
-def growth(found: FirstNonfinite, recent: Sequence[Measurement]) -> str:
-    """How large the layer's outputs were at the measured steps before, or its gradient where that broke first."""
-    for quantity in (_TOLD[found.direction], "grad_norm"):
-        if told := [f"{value} (step {one.step})" for one in recent if (value := _value(one, quantity, found.layer))]:
+def growth(direction: str, layer: str, recent: Iterable[Measurement]) -> str:
+    """How large a layer's outputs were at the last measured steps, or its gradient where that broke first."""
+    recent = list(recent)
+    for quantity in (_TOLD[direction], "grad_norm"):
+        if told := [f"{value} (step {one.step})" for one in recent if (value := _value(one, quantity, layer))]:
             return f"its {quantity}: {', '.join(told)}"
     return ""
 
 
-def history(found: FirstNonfinite, recent: Sequence[Measurement]) -> str:
+def history(layer: str, recent: Iterable[Measurement]) -> str:
     """The same and more as a table in Markdown: a line for each measured step."""
     rows = [("step", *_HISTORY), ("---",) * (1 + len(_HISTORY))]
-    rows += [(str(one.step), *(_value(one, quantity, found.layer) for quantity in _HISTORY)) for one in recent]
+    rows += [(str(one.step), *(_value(one, quantity, layer) for quantity in _HISTORY)) for one in recent]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 

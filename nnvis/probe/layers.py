@@ -132,6 +132,13 @@ def tensors_in(value: Any) -> Iterator[Tensor]:
             yield from tensors_in(getattr(value, field.name))
 
 
+def coverage(unseen: Mapping[str, str], most: int = 10) -> str:
+    """Layers and why they were not seen, as a line for people: `not measured: head (not called), stem (frozen)`."""
+    named = [f"{name} ({reason})" for name, reason in unseen.items()]
+    more = f" and {len(named) - most} more, which summary.json will name" if len(named) > most else ""
+    return f"not measured: {', '.join(named[:most])}{more}"
+
+
 def _named_modules(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     """`named_modules()`, with the root under its class's name, without the prefixes of `torch.compile` and of DDP."""
     root = model
