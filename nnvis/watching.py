@@ -337,12 +337,10 @@ class _Recorder:
     def _tell_nonfinite(self, found: FirstNonfinite, measurement: Measurement | None = None) -> None:
         self.nonfinite = self.nonfinite or found
         recent = [one for one in self.probe.recent if one.step < found.step]
-        finite = f"; at step {recent[-1].step} everything measured was finite" if recent else ""
+        finite = f"at step {recent[-1].step} everything measured was finite" if recent else ""
         recent += [measurement] if measurement else []
-        text = (
-            "; ".join(filter(None, [f"no longer finite: {found}", growth(found.direction, found.layer, recent)]))
-            + finite
-        )
+        past = growth(found.direction, found.layer, recent)
+        text = "; ".join(filter(None, [f"no longer finite: {found}", past, finite]))
         warnings.warn(f"nnvis: {text}", stacklevel=2)
         if self._log is not None:
             self._log.text(found.step, "nonfinite", f"{text}\n\n{history(found.layer, recent)}")
@@ -362,7 +360,7 @@ class _Recorder:
                 metrics.setdefault(split, {})[metric] = value
         problems = [str(error)] if error else []
         if probe.failure:
-            problems.append(f"nnvis stopped at step {probe.step} and saw nothing of what came then: {probe.failure}")
+            problems.append(f"nnvis stopped measuring at {probe.failure}")
         return run_summary(
             "interrupted" if isinstance(error, KeyboardInterrupt) else "failed" if problems else "completed",
             steps=probe.step,
@@ -372,6 +370,7 @@ class _Recorder:
             steps_measured=probe.steps_measured,
             probe_seconds=probe.seconds,
             unseen=probe.unseen,
+            failure=probe.failure,
             nonfinite=self.nonfinite and {**asdict(self.nonfinite), "detail": self.nonfinite.detail},
             error="; ".join(problems),
         )

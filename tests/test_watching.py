@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn.modules import module as torch_module
 
 import nnvis
-from nnvis import watching
+from nnvis import cli, figures, watching
 from nnvis.errors import InputError, RunError
 from nnvis.record import EventLog
 
@@ -301,7 +301,7 @@ def test_a_full_disk_warns_once_and_spares_the_training(tmp_path, monkeypatch, m
     assert losses[-1] < losses[0]
     summary = nnvis.load_run(tmp_path).summary
     assert summary["status"] == "failed"
-    assert "No space left" in summary["error"]
+    assert "No space left" in summary["capture"]["failure"]
     assert summary["steps"] < 43
 
 
@@ -323,9 +323,8 @@ def test_a_fault_in_a_hook_is_in_the_summary(tmp_path, monkeypatch):
     assert len(told) == 1
     run_ = nnvis.load_run(tmp_path)
     assert run_.summary["status"] == "failed"
-    assert (
-        run_.summary["error"] == "nnvis stopped at step 3 and saw nothing of what came then: RuntimeError: device lost"
-    )
+    assert run_.summary["error"] == "nnvis stopped measuring at step 3: RuntimeError: device lost"
+    assert run_.summary["capture"]["failure"] == "step 3: RuntimeError: device lost"
     assert run_.layers["grad_norm"].steps.tolist() == [0, 1, 2]
 
 
@@ -454,6 +453,23 @@ def test_an_end_by_exception_is_told(tmp_path):
         with pytest.raises(type(error)):
             run(error, status)
         assert nnvis.load_run(tmp_path / status).summary["status"] == status
+
+
+def test_the_figures_of_a_watched_run(tmp_path):
+    model = network()
+    optimizer = sgd(model)
+    model[0].requires_grad_(False)
+
+    def run() -> None:
+        with nnvis.watch(model, optimizer, log_dir=tmp_path, every=1) as probe:
+            train(model, optimizer, 3, probe)
+
+    with pytest.warns(UserWarning, match=r"not measured: 0 \(frozen\)"):
+        run()
+    figure = figures.gradient_flow(nnvis.load_run(tmp_path))
+    assert "Layers not seen: 0 (frozen)." in " ".join(figure.get_supxlabel().split())
+    assert cli.main(["figures", str(tmp_path)]) == 0
+    assert {"gradient_flow", "learning_curves", "network"} <= {path.stem for path in tmp_path.glob("figures/*.png")}
 
 
 def test_a_snapshot_shows_itself(tmp_path):

@@ -99,7 +99,7 @@ class Probe:
         spoilt: Write | None = None,
     ) -> None:
         self.seconds = 0.0  # spent inside the probe
-        self.failure = ""  # why it stopped before its time
+        self.failure = ""  # at which step it stopped before its time, and why
         self.steps_measured = 0
         self.step = self._first_step = first_step  # updates completed
         self._model = model
@@ -166,8 +166,9 @@ class Probe:
         self._pending = []
         self.close()
         if not self.failure:
-            self.failure = f"{type(error).__name__}: {error}"
-            warnings.warn(f"nnvis stops measuring, training goes on: {self.failure}", stacklevel=4)
+            what = f"{type(error).__name__}: {error}"
+            self.failure = f"step {self.step}: {what}"
+            warnings.warn(f"nnvis stops measuring, training goes on: {what}", stacklevel=4)
 
     @_spares_the_training
     def _flush_last(self) -> None:
