@@ -167,9 +167,10 @@ class Watch(AbstractContextManager["Watch"]):
         return self._recorder.nonfinite if self._recorder else None
 
     def _end(self, error: BaseException | None) -> None:
+        unfinished = isinstance(self._probe, Probe) and self._probe.backpropagated
         self._probe.close()
         if self._recorder:
-            self._recorder.conclude(error)
+            self._recorder.conclude(error, unfinished)
 
 
 def _counted(method: Callable[..., None]) -> Callable[..., None]:
@@ -275,8 +276,8 @@ class _Recorder:
             self._give_up()
             self.probe.fail(error)
 
-    def conclude(self, error: BaseException | None) -> None:
-        """The end of the record."""
+    def conclude(self, error: BaseException | None, unfinished: bool) -> None:
+        """The end of the record; `unfinished`: whether a measured step was backpropagated that did not end."""
         if self._handle is not None:
             self._handle.remove()
         if self._ended:
@@ -286,9 +287,11 @@ class _Recorder:
             with contextlib.suppress(Exception):
                 write_json(self._directory / "summary.json", self._summary(error))
         elif self._log is not None:
-            if self.probe.step > self._first_step and not self.probe.steps_measured:
-                text = "nnvis: nothing was measured: no measured step had a pass through the model"
-                warnings.warn(text, stacklevel=4)
+            if not self.probe.steps_measured and not error and (unfinished or self.probe.step > self._first_step):
+                why = "no measured step had a pass through the model"
+                if unfinished:
+                    why = "no optimizer.step() was seen; inside of torch.compile use probe.step(), without an optimizer"
+                warnings.warn(f"nnvis: nothing was measured: {why}", stacklevel=4)
             with _told_once("the end of the record could not be written"):
                 self._write_scalars(before=None)
                 self._log.close()

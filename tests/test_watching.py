@@ -664,3 +664,15 @@ def test_nothing_measured_is_told(tmp_path):
     with pytest.warns(UserWarning, match="nothing was measured"):
         run()
     assert nnvis.load_run(tmp_path).summary["capture"]["unseen"] == dict.fromkeys("0123", "not called")
+
+
+def test_a_step_that_was_never_seen_to_end_is_told(tmp_path):
+    model = network()
+    optimizer, other = sgd(model), sgd(model)
+
+    def run() -> None:
+        with nnvis.watch(model, other, log_dir=tmp_path, every=1) as probe:
+            train(model, optimizer, 2, probe)
+
+    with pytest.warns(UserWarning, match=r"nothing was measured: no optimizer.step\(\) was seen"):
+        run()

@@ -186,6 +186,11 @@ class Probe:
         """Whether the step in progress is measured and has had a forward pass."""
         return self._current is not None and bool(self._current.last_pass or self._current.backward_passes)
 
+    @property
+    def backpropagated(self) -> bool:
+        """Whether the step in progress is measured and has had a backward pass."""
+        return self._current is not None and self._current.backward_passes > 0
+
     def flush(self) -> None:
         """Hand over the measured steps that still wait for it."""
         pending, self._pending = self._pending, []
