@@ -507,7 +507,7 @@ def test_memory_does_not_grow(tmp_path):
 
 DDP = """
 import sys
-from pathlib import Path
+from contextlib import nullcontext
 import torch
 import torch.distributed as dist
 from torch import nn
@@ -516,17 +516,25 @@ import nnvis
 
 dist.init_process_group("gloo")
 rank = dist.get_rank()
-torch.manual_seed(0)
-model = DistributedDataParallel(nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 2)))
-optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
 inputs = torch.randn(2, 8, 4, generator=torch.Generator().manual_seed(3))[rank]
-with nnvis.watch(model, optimizer, log_dir=sys.argv[1], every=1) as probe:
-    for _ in range(3):
-        optimizer.zero_grad()
-        loss = model(inputs).square().mean()
-        loss.backward()
-        optimizer.step()
-        probe.log(loss=loss)
+
+
+def train(watched):
+    torch.manual_seed(0)
+    model = DistributedDataParallel(nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Dropout(0.5), nn.Linear(5, 2)).eval())
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with nnvis.watch(model, optimizer, log_dir=sys.argv[1], every=1) if watched else nullcontext() as probe:
+        for _ in range(3):
+            optimizer.zero_grad()
+            loss = model(inputs).square().mean()
+            loss.backward()
+            optimizer.step()
+            if watched:
+                probe.log(loss=loss)
+    return [loss.detach(), torch.get_rng_state(), *(p.detach() for p in model.parameters())]
+
+
+assert all(torch.equal(a, b) for a, b in zip(train(True), train(False), strict=True))
 dist.barrier()  # nobody leaves while another still talks
 dist.destroy_process_group()
 """
@@ -553,7 +561,7 @@ def test_ddp_leaves_one_record_with_the_global_gradients(tmp_path):
     )
     assert done.returncode == 0, done.stderr[-2000:]
     run = nnvis.load_run(tmp_path / "run")
-    assert run.layers["grad_norm"].layers == ("0", "2")
+    assert run.layers["grad_norm"].layers == ("0", "3")
     assert run.layers["grad_norm"].steps.tolist() == [0, 1, 2]
     torch.manual_seed(0)
     twin = nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 2))
