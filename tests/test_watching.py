@@ -8,10 +8,12 @@ import pickle
 import subprocess
 import sys
 import textwrap
+import time
 import warnings
 import weakref
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn.modules import module as torch_module
 
 import nnvis
-from nnvis import watching
+from nnvis import cli, figures, watching
 from nnvis.errors import InputError, RunError
 from nnvis.record import EventLog
 
@@ -105,8 +107,7 @@ def test_nothing_is_left_behind(tmp_path):
     probe.close()
     probe.close()
     assert {name: set(vars(module)) for name, module in model.named_modules()} == before
-    assert not torch_module._global_forward_hooks
-    assert not torch_module._global_forward_pre_hooks
+    assert not torch_module._has_any_global_hook()
     assert not optimizer._optimizer_step_pre_hooks
     assert not optimizer._optimizer_step_post_hooks
     remembered = weakref.ref(probe)
@@ -298,6 +299,122 @@ def test_a_full_disk_warns_once_and_spares_the_training(tmp_path, monkeypatch, m
     assert len(told) == 1
     assert len(losses) == 43
     assert losses[-1] < losses[0]
+    summary = nnvis.load_run(tmp_path).summary
+    assert summary["status"] == "failed"
+    assert "No space left" in summary["capture"]["failure"]
+    assert summary["steps"] < 43
+
+
+def test_a_fault_in_a_hook_is_in_the_summary(tmp_path, monkeypatch):
+    def broken(*args: object, **options: object) -> None:
+        raise RuntimeError("device lost")
+
+    model = network()
+    optimizer = sgd(model)
+
+    def run() -> None:
+        with nnvis.watch(model, optimizer, log_dir=tmp_path, every=1) as probe:
+            train(model, optimizer, 3, probe)
+            monkeypatch.setattr("nnvis.probe.probe.read_output", broken)
+            train(model, optimizer, 3, probe)
+
+    with pytest.warns(UserWarning, match="stops measuring, training goes on: RuntimeError: device lost") as told:
+        run()
+    assert len(told) == 1
+    run_ = nnvis.load_run(tmp_path)
+    assert run_.summary["status"] == "failed"
+    assert run_.summary["error"] == "nnvis stopped measuring at step 3: RuntimeError: device lost"
+    assert run_.summary["capture"]["failure"] == "step 3: RuntimeError: device lost"
+    assert run_.layers["grad_norm"].steps.tolist() == [0, 1, 2]
+
+
+def test_the_time_of_log_and_flush_is_the_probes(tmp_path, monkeypatch):
+    written = EventLog.scalars
+
+    def slow(*args: Any) -> None:
+        time.sleep(0.05)
+        written(*args)
+
+    monkeypatch.setattr(EventLog, "scalars", slow)
+    monkeypatch.setattr(watching, "_LONGEST_WAIT_S", 0.0)
+    model = network()
+    optimizer = sgd(model)
+    with nnvis.watch(model, optimizer, log_dir=tmp_path, every=100) as probe:
+        train(model, optimizer, 11, probe)
+    summary = nnvis.load_run(tmp_path).summary
+    assert 0.4 < summary["capture"]["overhead_fraction"] * summary["seconds"] < summary["seconds"]
+
+
+@pytest.mark.parametrize("logged_first", [False, True])
+def test_a_loss_that_is_not_backpropagated_is_told_with_the_layer(tmp_path, logged_first):
+    broken = Break("forward")
+    model = nn.Sequential(nn.Linear(4, 4), broken, nn.Linear(4, 1))
+    optimizer = sgd(model)
+
+    def run() -> object:
+        with nnvis.watch(model, optimizer, log_dir=tmp_path, every=1) as probe:
+            for _ in range(5):
+                loss = model(torch.ones(8, 4)).square().mean()
+                if logged_first:
+                    probe.log(loss=loss)
+                if not loss.isfinite():
+                    continue
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+            return probe.nonfinite
+
+    with pytest.warns(UserWarning, match="step 2, forward pass, 1: it made NaN or Inf of finite inputs") as told:
+        found = run()
+    assert len(told) == 1
+    assert (found.step, found.layer, found.source) == (2, "1", "operation")  # pyright: ignore
+    assert nnvis.load_run(tmp_path).summary["nonfinite"]["layer"] == "1"
+
+
+def test_a_loss_that_no_layer_explains(tmp_path):
+    def run(name: str, every: int, steps: int) -> object:
+        model = network()
+        optimizer = sgd(model)
+        with nnvis.watch(model, optimizer, log_dir=tmp_path / name, every=every) as probe:
+            for k in range(steps):
+                loss = loss_of(model) * (math.inf if k == steps - 1 else 1.0)
+                probe.log(loss=loss)
+                if not loss.isfinite():
+                    break
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+            return probe.nonfinite
+
+    with pytest.warns(UserWarning, match="step 2, forward pass, loss: every layer's output is finite, the loss is not"):
+        run("measured", 1, 3)
+    with pytest.warns(UserWarning, match="step 3, forward pass, loss: .* not measured, so that no layer can be named"):
+        found = run("between", 10, 4)
+    assert (found.step, found.layer, found.source) == (3, "loss", "unknown")  # pyright: ignore
+
+
+def test_how_it_grew_is_told_and_kept(tmp_path):
+    model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 1))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    sizes: list[float] = []
+
+    def run() -> None:
+        with nnvis.watch(model, optimizer, log_dir=tmp_path, every=2):
+            for k in range(9):
+                optimizer.zero_grad()
+                output = model[0](torch.ones(2, 4) * 1e5**k)
+                sizes.append(output.abs().max().item())
+                (model(torch.ones(2, 4) * 1e5**k) * 0).sum().backward()
+                optimizer.step()
+
+    with pytest.warns(UserWarning, match="no longer finite: step 8") as told:
+        run()
+    told_sizes = ", ".join(f"{sizes[k]:.3g} (step {k})" for k in (0, 2, 4, 6, 8))
+    assert f"0: NaN or Inf reached it from outside of the layers; its activation_absmax: {told_sizes}" in str(
+        told[0].message
+    )
+    log = next(tmp_path.glob("events*")).read_bytes()
+    assert f"| 6 | {sizes[6]:.3g} |".encode() in log
 
 
 def test_coverage_is_told(tmp_path):
@@ -338,6 +455,23 @@ def test_an_end_by_exception_is_told(tmp_path):
         assert nnvis.load_run(tmp_path / status).summary["status"] == status
 
 
+def test_the_figures_of_a_watched_run(tmp_path):
+    model = network()
+    optimizer = sgd(model)
+    model[0].requires_grad_(False)
+
+    def run() -> None:
+        with nnvis.watch(model, optimizer, log_dir=tmp_path, every=1) as probe:
+            train(model, optimizer, 3, probe)
+
+    with pytest.warns(UserWarning, match=r"not measured: 0 \(frozen\)"):
+        run()
+    figure = figures.gradient_flow(nnvis.load_run(tmp_path))
+    assert "Layers not seen: 0 (frozen)." in " ".join(figure.get_supxlabel().split())
+    assert cli.main(["figures", str(tmp_path)]) == 0
+    assert {"gradient_flow", "learning_curves", "network"} <= {path.stem for path in tmp_path.glob("figures/*.png")}
+
+
 def test_a_snapshot_shows_itself(tmp_path):
     model = network()
     optimizer = sgd(model)
@@ -373,7 +507,7 @@ def test_memory_does_not_grow(tmp_path):
 
 DDP = """
 import sys
-from pathlib import Path
+from contextlib import nullcontext
 import torch
 import torch.distributed as dist
 from torch import nn
@@ -382,17 +516,25 @@ import nnvis
 
 dist.init_process_group("gloo")
 rank = dist.get_rank()
-torch.manual_seed(0)
-model = DistributedDataParallel(nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 2)))
-optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
 inputs = torch.randn(2, 8, 4, generator=torch.Generator().manual_seed(3))[rank]
-with nnvis.watch(model, optimizer, log_dir=sys.argv[1], every=1) as probe:
-    for _ in range(3):
-        optimizer.zero_grad()
-        loss = model(inputs).square().mean()
-        loss.backward()
-        optimizer.step()
-        probe.log(loss=loss)
+
+
+def train(watched):
+    torch.manual_seed(0)
+    model = DistributedDataParallel(nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Dropout(0.5), nn.Linear(5, 2)).eval())
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with nnvis.watch(model, optimizer, log_dir=sys.argv[1], every=1) if watched else nullcontext() as probe:
+        for _ in range(3):
+            optimizer.zero_grad()
+            loss = model(inputs).square().mean()
+            loss.backward()
+            optimizer.step()
+            if watched:
+                probe.log(loss=loss)
+    return [loss.detach(), torch.get_rng_state(), *(p.detach() for p in model.parameters())]
+
+
+assert all(torch.equal(a, b) for a, b in zip(train(True), train(False), strict=True))
 dist.barrier()  # nobody leaves while another still talks
 dist.destroy_process_group()
 """
@@ -419,7 +561,7 @@ def test_ddp_leaves_one_record_with_the_global_gradients(tmp_path):
     )
     assert done.returncode == 0, done.stderr[-2000:]
     run = nnvis.load_run(tmp_path / "run")
-    assert run.layers["grad_norm"].layers == ("0", "2")
+    assert run.layers["grad_norm"].layers == ("0", "3")
     assert run.layers["grad_norm"].steps.tolist() == [0, 1, 2]
     torch.manual_seed(0)
     twin = nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 2))
@@ -530,3 +672,15 @@ def test_nothing_measured_is_told(tmp_path):
     with pytest.warns(UserWarning, match="nothing was measured"):
         run()
     assert nnvis.load_run(tmp_path).summary["capture"]["unseen"] == dict.fromkeys("0123", "not called")
+
+
+def test_a_step_that_was_never_seen_to_end_is_told(tmp_path):
+    model = network()
+    optimizer, other = sgd(model), sgd(model)
+
+    def run() -> None:
+        with nnvis.watch(model, other, log_dir=tmp_path, every=1) as probe:
+            train(model, optimizer, 2, probe)
+
+    with pytest.warns(UserWarning, match=r"nothing was measured: no optimizer.step\(\) was seen"):
+        run()

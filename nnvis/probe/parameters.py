@@ -51,7 +51,7 @@ class ParameterReadings:
     @torch.no_grad()
     def before_update(self, positions: Iterable[int]) -> None:
         """Remember where these parameters are, and what is left of their gradients after clipping."""
-        values = {i: self.parameters[i] for i in positions}
+        values = {i: self.parameters[i] for i in positions if not self.parameters[i].is_meta}
         grads = _gradients((i, self.parameters[i]) for i in values) if self.grad_norms else {}
         found = norms([*values.values(), *grads.values()])
         self.weight_norms |= zip(values, found, strict=False)
