@@ -40,11 +40,7 @@ class Layer:
     parameters: tuple[nn.Parameter, ...]  # the module's own
     nonlinearity: bool
     bounds: tuple[float, float] | None  # of the output, where both exist
-
-    @property
-    def non_negative(self) -> bool:
-        """Whether outputs are never below 0."""
-        return isinstance(self.module, NON_NEGATIVE)
+    non_negative: bool  # whether outputs are never below 0
 
     @property
     def kind(self) -> str:
@@ -71,6 +67,7 @@ def find_layers(model: nn.Module, patterns: Sequence[str | type[nn.Module]] = ("
             parameters=tuple(module.parameters(recurse=False)),
             nonlinearity=isinstance(module, NONLINEARITIES),
             bounds=output_bounds(module),
+            non_negative=isinstance(module, NON_NEGATIVE),
         )
         for name, module in named
         if any(_matches(name, module, pattern) for pattern in patterns)

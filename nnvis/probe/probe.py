@@ -434,14 +434,10 @@ class Probe:
     def _follow_gradient(
         self, step: _Step, forward_pass: ForwardPass, reading: CallReading, output: Tensor | None
     ) -> None:
-        if output is None or not output.requires_grad or reading.absence:
-            return
-
-        def gradient_arrived(gradient: Tensor) -> None:
-            self._output_gradient_arrived(step, forward_pass, reading, gradient)
-
-        reading.followed = True
-        forward_pass.handles.append(output.register_hook(gradient_arrived))
+        if output is not None and output.requires_grad and not reading.absence:
+            reading.followed = True
+            hook = functools.partial(self._output_gradient_arrived, step, forward_pass, reading)
+            forward_pass.handles.append(output.register_hook(hook))
 
     @_spares_the_training
     def _output_gradient_arrived(
@@ -453,7 +449,8 @@ class Probe:
                 step.forget()
             forward_pass.backpropagated = True
             step.backpropagated.append(forward_pass)
-        self._await_end_of_backward()
+        if not step.awaits_end_of_backward:
+            self._await_end_of_backward()
         arrived = read_gradient(gradient, histogram=step.histogram)
         if reading.gradient is None:
             reading.gradient = arrived
@@ -586,7 +583,7 @@ def _layer_info(name: str, reading: CallReading) -> LayerInfo:
     return LayerInfo(
         name=name,
         kind=reading.layer.kind,
-        output_shape=reading.output_shape,
+        output_shape=None if reading.output_shape is None else tuple(reading.output_shape),
         parameters=sum(p.numel() for p in parameters),
         trainable=sum(p.numel() for p in parameters if p.requires_grad),
         group="nonlinearity" if reading.layer.nonlinearity else "",

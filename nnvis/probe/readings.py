@@ -113,8 +113,8 @@ def read_output(
         return CallReading(layer, _absence(output))
     x = output.detach()
     found = moments(x)
-    reading = CallReading(layer, output_shape=tuple(x.shape[1:]), moments=found)
-    if isinstance(found.nonfinite, Tensor) or found.nonfinite:
+    reading = CallReading(layer, "", x.shape[1:], moments=found)
+    if found.nonfinite.__class__ is not float or found.nonfinite:
         reading.inputs_nonfinite = nonfinite_among(inputs) if arrived_nonfinite is None else arrived_nonfinite
     if layer.nonlinearity and x.dim() > 0:
         unit_dim = 1 if units_in_dim_1 and x.dim() > 2 else x.dim() - 1
@@ -142,17 +142,13 @@ def read_gradient(gradient: Tensor, *, histogram: bool) -> GradientReading:
     """Everything that is read of the gradient with respect to one output."""
     x = gradient.detach() if gradient.requires_grad else gradient
     squares = squared_norm(x)
-    return GradientReading(
-        count=x.numel(),
-        squares=squares,
-        nonfinite=nonfinite_given(squares, x),
-        samples=(sample(x),) if histogram and x.numel() else (),
-    )
+    samples = (sample(x),) if histogram and x.numel() else ()
+    return GradientReading(x.numel(), squares, nonfinite_given(squares, x), samples)
 
 
 def nonfinite_given(size: Number, x: Tensor) -> Number:
     """The number of NaN and Inf in `x`, whose norm (or its square) is `size`: counted only where it can be above 0."""
-    if isinstance(size, float) and size - size == 0:
+    if size.__class__ is float and size - size == 0:
         return 0.0
     return number(count_nonfinite(x))
 
