@@ -18,7 +18,7 @@ import functools
 import math
 import time
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict
 from pathlib import Path
@@ -237,8 +237,10 @@ class _Recorder:
             number = value.detach().clone() if isinstance(value, Tensor) else float(value)
             step = self._step_of(tag, name)
             self._scalars.setdefault(step, {})[tag] = number
-            if not isinstance(number, Tensor) or number.is_cpu:  # else when it is written
-                self._look_at_loss(step, tag, float(number))
+            here = not isinstance(number, Tensor) or number.is_cpu  # else it is looked at when it is written
+            if tag == TAGS["loss"] and here and not math.isfinite(number):
+                with self._sparing_the_training():
+                    self._tell_loss(step)
         if time.monotonic() - self._flushed_s > _LONGEST_WAIT_S:
             self.flush()
 
@@ -269,9 +271,14 @@ class _Recorder:
     @_counted
     def flush(self) -> None:
         """Write what is pending, but not the scalars of the newest step, which may not be complete."""
-        try:
+        with self._sparing_the_training():
             self.probe.flush()
             self._write_scalars(before=self.probe.step - 1)
+
+    @contextlib.contextmanager
+    def _sparing_the_training(self) -> Iterator[None]:
+        try:
+            yield
         except Exception as error:
             self._give_up()
             self.probe.fail(error)
@@ -303,8 +310,8 @@ class _Recorder:
         for step in sorted(step for step in self._scalars if before is None or step < before):
             values = {tag: float(value) for tag, value in self._scalars.pop(step).items()}  # a device is waited for
             self._newest.update(values)
-            for tag, value in values.items():
-                self._look_at_loss(step, tag, value)
+            if not math.isfinite(values.get(TAGS["loss"], 0.0)):
+                self._tell_loss(step)
             if self._log is not None:
                 self._log.scalars(step, values)
 
@@ -315,7 +322,7 @@ class _Recorder:
                 log.close()
 
     def _tell_learning_rate(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
-        if self.probe.measuring and not self._own_lr:
+        if self.probe.measuring and not self._own_lr and "lr" in optimizer.param_groups[0]:
             self.probe.log({"lr": optimizer.param_groups[0]["lr"]})
 
     def look_for_nonfinite(self, measurement: Measurement) -> None:
@@ -325,17 +332,15 @@ class _Recorder:
             self._tell_nonfinite(found, measurement)
         self._tell_coverage()
 
-    def _look_at_loss(self, step: int, tag: str, value: float) -> None:
-        """The loop's own loss shows what the measured steps do not."""
-        if tag != TAGS["loss"] or math.isfinite(value) or self.nonfinite:
+    def _tell_loss(self, step: int) -> None:
+        """The loop's own loss is not finite: tell it, unless a layer has shown it."""
+        self.probe.flush()
+        if self.nonfinite:
             return
-        self.probe.flush()  # perhaps a layer shows it
-        if not self.nonfinite:
-            measured = (
-                self.probe.measuring if step == self.probe.step else bool(self.newest and self.newest.step == step)
-            )
-            source = "operation" if measured else "unknown"
-            self._tell_nonfinite(FirstNonfinite(step, "forward", "loss", source))
+        done = self.newest is not None and self.newest.step == step
+        self._layer_told = done or (step == self.probe.step and self.probe.measuring)
+        source = "operation" if self._layer_told else "unknown"  # a later step shows a layer
+        self._tell_nonfinite(FirstNonfinite(step, "forward", "loss", source))
 
     def _tell_nonfinite(self, found: FirstNonfinite, measurement: Measurement | None = None) -> None:
         self.nonfinite = self.nonfinite or found
@@ -361,11 +366,12 @@ class _Recorder:
             metric, _, split = tag.partition("/")
             if split in ("train", "val"):
                 metrics.setdefault(split, {})[metric] = value
-        problems = [str(error)] if error else []
+        interrupted = isinstance(error, KeyboardInterrupt)
+        problems = [str(error) or type(error).__name__] if error and not interrupted else []
         if probe.failure:
             problems.append(f"nnvis stopped measuring at {probe.failure}")
         return run_summary(
-            "interrupted" if isinstance(error, KeyboardInterrupt) else "failed" if problems else "completed",
+            "interrupted" if interrupted else "failed" if problems else "completed",
             steps=probe.step,
             seconds=elapsed,
             device=self._device,

@@ -305,6 +305,23 @@ def test_a_full_disk_warns_once_and_spares_the_training(tmp_path, monkeypatch, m
     assert summary["steps"] < 43
 
 
+def test_a_full_disk_while_a_loop_logs_spares_it_too(tmp_path, monkeypatch):
+    def full(*args: object) -> None:
+        raise RunError("cannot be written: No space left on device")
+
+    monkeypatch.setattr(EventLog, "text", full)
+    model = network()
+
+    def run() -> None:
+        with nnvis.watch(model, sgd(model), log_dir=tmp_path) as probe:
+            probe.log(loss=math.nan)
+            probe.log(loss=1.0)
+
+    with pytest.warns(UserWarning, match="No space left"), pytest.warns(UserWarning, match="no longer finite"):
+        run()
+    assert nnvis.load_run(tmp_path).summary["capture"]["failure"].startswith("step 0: RunError")
+
+
 def test_a_fault_in_a_hook_is_in_the_summary(tmp_path, monkeypatch):
     def broken(*args: object, **options: object) -> None:
         raise RuntimeError("device lost")
@@ -391,6 +408,29 @@ def test_a_loss_that_no_layer_explains(tmp_path):
     with pytest.warns(UserWarning, match="step 3, forward pass, loss: .* not measured, so that no layer can be named"):
         found = run("between", 10, 4)
     assert (found.step, found.layer, found.source) == (3, "loss", "unknown")  # pyright: ignore
+
+
+@pytest.mark.parametrize("every", [1, 2])
+def test_a_loss_that_is_logged_and_then_backpropagated_all_the_same(tmp_path, every):
+    model = network()
+    optimizer = sgd(model)
+
+    def run() -> None:
+        with nnvis.watch(model, optimizer, log_dir=tmp_path, every=every) as probe:
+            for k in range(6):
+                loss = loss_of(model) * (math.inf if k == 3 else 1.0)
+                probe.log(loss=loss)
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+
+    with pytest.warns(UserWarning, match="no longer finite") as told:
+        run()
+    texts = [str(one.message) for one in told]
+    assert "step 3, forward pass, loss" in texts[0]
+    assert ["step 4, forward pass, 0: its parameters" in text for text in texts[1:]] == [True] * (every - 1)
+    summary = nnvis.load_run(tmp_path).summary
+    assert (summary["status"], summary["steps"], summary["nonfinite"]["layer"]) == ("completed", 6, "loss")
 
 
 def test_how_it_grew_is_told_and_kept(tmp_path):

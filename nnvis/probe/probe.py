@@ -128,6 +128,7 @@ class Probe:
         self.recent: deque[Measurement] = deque(maxlen=_RECENT)  # what was measured last
         self._fed: dict[CallKey, set[CallKey]] = {}  # by call, those that it read
         self._wired: set[CallKey] = set()  # those of which that is known
+        self._wiring, self._wiring_of = Wiring(), (0, 0)  # made of so many rows and calls
         self._wires = True  # whether the next pass is to find it out
         self._in_place: set[nn.Module] = set()  # the user's own that return what they are given
         self._current: _Step | None = None
@@ -237,9 +238,12 @@ class Probe:
     @property
     def wiring(self) -> Wiring:
         """Which rows read which, as far as it is known."""
-        named = {call: f"{call[0]}#{call[1]}" for call in self._fed}
-        rows = {call: name if name in self._rows else call[0] for call, name in named.items()}
-        return Wiring.of(self._fed, self._layers, rows)
+        known = len(self._rows), len(self._wired)
+        if known != self._wiring_of:
+            named = {call: f"{call[0]}#{call[1]}" for call in self._fed}
+            rows = {call: name if name in self._rows else call[0] for call, name in named.items()}
+            self._wiring, self._wiring_of = Wiring.of(self._fed, self._layers, rows), known
+        return self._wiring
 
     # ------------------------------------------------------------ a step
 
