@@ -208,8 +208,7 @@ class Loop:
         if metric in scalars and self.state.note_evaluation(
             scalars[metric], higher_is_better=metric == "accuracy/val", min_delta=self._min_delta
         ):
-            weights = self.learner.model.state_dict()
-            self.best_model = {name: v.clone() if isinstance(v, Tensor) else v for name, v in weights.items()}
+            self.best_model = copied(self.learner.model.state_dict(), into=self.best_model or {})
 
     def require_finite_weights(self, what: str) -> None:
         """Raises NonfiniteError if a parameter is NaN or Inf: the last update is seen by no training step."""
@@ -272,3 +271,12 @@ class Loop:
         return NonfiniteError(
             what, self.train.inputs[rows], self.train.targets[rows], gradients_are_new=gradients_are_new
         )
+
+
+def copied(weights: Mapping[str, Any], into: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy of a state dict that takes the tensors of an older copy again, so that there is never a second one."""
+    kept = {name: into[name] for name in weights if isinstance(into.get(name), Tensor)}
+    return {
+        name: kept[name].copy_(value) if name in kept else value.clone() if isinstance(value, Tensor) else value
+        for name, value in weights.items()
+    }
