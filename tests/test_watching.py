@@ -524,7 +524,7 @@ def test_nothing_measured_is_told(tmp_path):
 
     def run() -> None:
         with nnvis.watch(model, optimizer, log_dir=tmp_path, every=1):
-            model[0](data()[0]).sum().backward()  # the model itself is never called
+            loss_of(copy.deepcopy(model)).backward()  # the model itself is never called, nor is a part of it
             optimizer.step()
 
     with pytest.warns(UserWarning, match="nothing was measured"):

@@ -99,6 +99,7 @@ class Probe:
             for p in layer.parameters
         }
         self._by_module = {layer.module: layer for layer in self._layers}
+        self._modules = set(model.modules())
         self._compiled = is_compiled(model)
         self._optimizers = list(optimizers)
         self._measures = every if callable(every) else lambda step: step % every == 0
@@ -229,13 +230,14 @@ class Probe:
     def _before_update(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         if self._current is not None:
             owned = (id(p) for group in optimizer.param_groups for p in group["params"])
-            self._current.parameters.before_update([self._positions[p] for p in owned if p in self._positions])
+            positions = [self._positions[p] for p in owned if p in self._positions]
+            self._current.parameters.before_update(positions, gradients_are_there=not _has_closure(args, kwargs))
             self._current.optimizer_scale = getattr(optimizer, "grad_scale", None)  # a fused optimizer unscales inside
 
     @_spares_the_training
     def _after_update(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         if self._current is not None:
-            self._current.parameters.after_update()
+            self._current.parameters.after_update(gradients_came=_has_closure(args, kwargs))
         if optimizer is not self._optimizers[0]:
             return
         if _was_skipped(optimizer):
@@ -291,8 +293,13 @@ class Probe:
     # ------------------------------------------------------------ hooks of a measured step
 
     def _before_forward(self, module: nn.Module, inputs: Any) -> None:
-        if module is self._model and self._current is not None and not self._paused and torch.is_grad_enabled():
-            self._current.begin_pass()
+        step = self._current
+        if step is None or self._paused or not torch.is_grad_enabled():
+            return
+        if module is self._model:
+            step.begin_pass()
+        elif step.open_pass is None and module in self._modules and torch._C._current_graph_task_id() == -1:
+            step.begin_pass(of_parts=True)  # a loop that calls the model's parts, and never the model
 
     @_spares_the_training
     def _after_forward(self, module: nn.Module, inputs: Any, output: Any) -> None:
@@ -344,10 +351,12 @@ class Probe:
     def _output_gradient_arrived(
         self, step: _Step, forward_pass: ForwardPass, reading: CallReading, gradient: Tensor
     ) -> None:
-        if not forward_pass.backpropagated:
+        if not step.awaits_end_of_backward:  # a backward pass begins
             if not any(p.grad is not None for p in self._parameters):
-                step.forget_before(forward_pass)
-            forward_pass.backpropagated = True
+                step.forget_all_but(forward_pass)
+            if step.open_pass is not None and step.open_pass.of_parts:
+                step.open_pass = None
+        forward_pass.backpropagated = True
         self._await_end_of_backward()
         arrived = read_gradient(gradient, histogram=step.histogram)
         if reading.gradient is None:
@@ -419,13 +428,13 @@ class _Step:
         self.awaits_end_of_backward = False
         self.optimizer_scale: Tensor | None = None
 
-    def begin_pass(self) -> None:
-        self.open_pass = ForwardPass()
+    def begin_pass(self, *, of_parts: bool = False) -> None:
+        self.open_pass = ForwardPass(of_parts)
         self.passes.append(self.open_pass)
 
-    def forget_before(self, forward_pass: ForwardPass) -> None:
+    def forget_all_but(self, forward_pass: ForwardPass) -> None:
         """Gradients were cleared: what was backpropagated earlier is not part of this step (a skipped one, say)."""
-        self.passes = self.passes[self.passes.index(forward_pass) :]
+        self.passes = [one for one in self.passes if one is forward_pass or not one.backpropagated]
         self.parameters.forget_gradients()
 
 
@@ -452,6 +461,11 @@ def _layer_info(name: str, reading: CallReading) -> LayerInfo:
         trainable=sum(p.numel() for p in parameters if p.requires_grad),
         group="nonlinearity" if reading.layer.nonlinearity else "",
     )
+
+
+def _has_closure(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
+    """Whether `optimizer.step` was given a closure, so that it runs the backward pass itself."""
+    return (args[1] if len(args) > 1 else kwargs.get("closure")) is not None
 
 
 def _was_skipped(optimizer: Optimizer) -> bool:

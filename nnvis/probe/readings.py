@@ -79,8 +79,12 @@ class CallReading:
 
 @dataclass(eq=False)
 class ForwardPass:
-    """One forward pass of the root, while it runs and after."""
+    """One forward pass of the root, while it runs and after.
 
+    `of_parts`: where the root is never called, all calls of its parts until the next backward pass begins.
+    """
+
+    of_parts: bool = False
     readings: dict[CallKey, CallReading] = field(default_factory=dict)
     calls: dict[str, int] = field(default_factory=dict)  # by layer, so far
     units_in_dim_1: bool = False
