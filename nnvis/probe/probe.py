@@ -391,7 +391,7 @@ class NullProbe(AbstractContextManager["NullProbe"]):
     """Stands in for a `Probe` where nothing is measured."""
 
     seconds = 0.0
-    steps_measured = 0
+    steps_measured = step = 0
     network: tuple[LayerInfo, ...] = ()
 
     @property

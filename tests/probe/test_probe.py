@@ -329,7 +329,7 @@ def test_a_model_whose_parts_alone_are_called():
     class Parts(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.encoder, self.head = nn.Sequential(*mlp()[:2]), mlp()[2]
+            self.encoder, self.head = nn.Sequential(mlp()[0], mlp()[1]), mlp()[2]
             self.encoder.requires_grad_(False)
 
         def forward(self, x: Tensor) -> Tensor:
