@@ -85,13 +85,12 @@ class Session:
         self._steps = self.probe.steps
         self._let_go = weakref.finalize(self, _conclude, self.probe, _left_early())
 
-    def log_loss(self, loss: Tensor, *, micro_batches: int | None = None) -> None:
+    def log_loss(self, loss: Tensor, *, micro_batches: int = 1024) -> None:
         """The loss of one batch; of those of one step (the newest `micro_batches` at most) the mean is logged."""
         if self.probe is None:
             return
-        self._losses.append(loss.detach())
-        if micro_batches:
-            del self._losses[:-micro_batches]
+        self._losses.append(loss.detach().float())
+        del self._losses[:-micro_batches]
         if self.probe.steps > self._steps:
             self._steps = self.probe.steps
             self.probe.log(self._steps - 1, loss=torch.stack(self._losses).mean())

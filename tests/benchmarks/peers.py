@@ -11,6 +11,7 @@ the tool allows and measures at every step, unless its row says otherwise.
 from __future__ import annotations
 
 import argparse
+import logging
 import math
 import statistics
 import sys
@@ -93,6 +94,7 @@ def wandb_watch(model: nn.Module, optimizer: torch.optim.Optimizer, folder: Path
 def delve(model: nn.Module, optimizer: torch.optim.Optimizer, folder: Path) -> Iterator[Told]:
     from delve import SaturationTracker
 
+    logging.getLogger("delve").setLevel(logging.WARNING)
     tracker = SaturationTracker(str(folder), save_to="csv", modules=model, stats=["lsat"], device="cpu")
 
     def told(step: int, loss: float) -> None:

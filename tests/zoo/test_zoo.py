@@ -6,11 +6,13 @@ pytest -m zoo -n 2        # not in CI
 from __future__ import annotations
 
 import math
+import random
 import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -84,7 +86,7 @@ def train(name: str, watch: Callable[..., Any] | None = None) -> dict[str, Tenso
     """Losses, gradients of every step, weights, buffers, random state and training flags at the end."""
     from small_models import loss_of, small_model
 
-    torch.manual_seed(0)
+    seed()
     model, inputs = small_model(name)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
     watching = watch(model, optimizer) if watch else None
@@ -104,9 +106,18 @@ def train(name: str, watch: Callable[..., Any] | None = None) -> dict[str, Tenso
     seen |= {f"parameter {n}": p.detach() for n, p in model.named_parameters()}
     seen |= {f"buffer {n}": b for n, b in model.named_buffers()}
     seen["random state"] = torch.get_rng_state()
+    seen["numpy's random state"] = torch.from_numpy(np.random.get_state(legacy=False)["state"]["key"])  # noqa: NPY002
+    seen["Python's random state"] = torch.tensor(random.getstate()[1], dtype=torch.int64)
     seen["training"] = torch.tensor([module.training for module in model.modules()])
     assert not any(p._post_accumulate_grad_hooks or p._backward_hooks for p in model.parameters())
     return seen
+
+
+def seed() -> None:
+    """Of all three, since some architectures draw masks from numpy."""
+    torch.manual_seed(0)
+    np.random.seed(0)  # noqa: NPY002
+    random.seed(0)
 
 
 class by_hand:  # noqa: N801, a run of its own, whose results these are
@@ -115,7 +126,7 @@ class by_hand:  # noqa: N801, a run of its own, whose results these are
     def __init__(self, name: str) -> None:
         from small_models import loss_of, small_model
 
-        torch.manual_seed(0)
+        seed()
         model, inputs = small_model(name)
         outputs: dict[str, list[Tensor]] = {}
         for layer, module in model.named_modules():
