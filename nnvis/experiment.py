@@ -105,6 +105,7 @@ def _train_in(directory: Path, config: Config, splits: Splits, learner: Learner,
         Conclusion(directory, config, learner, state, recording, illustrate) as conclusion,
     ):
         progress.say(describe(config, splits, learner, state))
+        recording.say = progress.say
         loop = Loop(learner, batches, placed["train"], placed.get("val"), length, state, recording, progress, directory)
         with recording, interruptible() as interrupt:
             if checkpoint:

@@ -14,6 +14,8 @@ run = nnvis.load_run("runs/mine")        # while it trains, too
 from __future__ import annotations
 
 import contextlib
+import functools
+import math
 import time
 import warnings
 from collections.abc import Callable, Iterable, Sequence
@@ -29,11 +31,12 @@ from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
 from nnvis.errors import InputError
-from nnvis.probe import FirstNonfinite, NullProbe, Probe, first_nonfinite
+from nnvis.probe import FirstNonfinite, NullProbe, Probe, coverage, first_nonfinite, growth, history
 from nnvis.probe.layers import find_layers
 from nnvis.record import EventLog, Measurement, read_json, write_json
 from nnvis.record.reader import event_files
 from nnvis.record.snapshot import Snapshot
+from nnvis.record.summary import run_summary
 from nnvis.training.run_directory import environment
 
 TAGS = {
@@ -102,6 +105,7 @@ def watch(
         histograms=histograms,
         first_step=first_step,
         scaler=scaler,
+        spoilt=recorder.look_for_nonfinite,
     )
     return Watch(recorder.probe, recorder)
 
@@ -174,6 +178,20 @@ class Watch(AbstractContextManager["Watch"]):
             self._recorder.conclude(error)
 
 
+def _counted(method: Callable[..., None]) -> Callable[..., None]:
+    """Its time is the probe's, as that of the hooks is."""
+
+    @functools.wraps(method)
+    def counted(self: _Recorder, *args: Any) -> None:
+        began, before_s = time.perf_counter(), self.probe.seconds
+        try:
+            method(self, *args)
+        finally:  # what was counted inside is not counted twice
+            self.probe.seconds = before_s + time.perf_counter() - began
+
+    return counted
+
+
 class _Recorder:
     """Writes what the probe and the loop tell; a fault here warns once, stops the recording and spares the training."""
 
@@ -189,8 +207,9 @@ class _Recorder:
         self._scalars: dict[int, dict[str, float | Tensor]] = {}  # by step, not yet written
         self._newest: dict[str, float] = {}
         self._after_update: dict[str, bool] = {}  # by tag: whether it is logged after the step that it belongs to
-        self._coverage_told = False
+        self._coverage_told = self._layer_told = False
         self._own_lr = False  # whether the loop logs its own
+        self._ended = False
         self._handle: RemovableHandle | None = None
         self._began_s = self._flushed_s = time.monotonic()
 
@@ -208,6 +227,7 @@ class _Recorder:
         if self.optimizers:
             self._handle = self.optimizers[0].register_step_pre_hook(self._tell_learning_rate)
 
+    @_counted
     def add(self, scalars: dict[str, float | Tensor], step: int | None = None) -> None:
         """Scalars by name, told between two steps or in one, if not of a given one."""
         if self._log is None:
@@ -222,6 +242,8 @@ class _Recorder:
             number = value.detach().clone() if isinstance(value, Tensor) else float(value)
             belongs_to = self._step_of(tag, name) if step is None else step
             self._scalars.setdefault(belongs_to, {})[tag] = number
+            if not isinstance(number, Tensor) or number.is_cpu:  # else when it is written
+                self._look_at_loss(belongs_to, tag, float(number))
         if time.monotonic() - self._flushed_s > _LONGEST_WAIT_S:
             self.flush()
 
@@ -240,36 +262,43 @@ class _Recorder:
         """What the probe has measured."""
         if self._log is None:
             return
-        before, self.newest = self.newest, measurement
+        self.newest = measurement
         try:
             self._log.network(self.probe.network, measurement.step)
             self._log.write(measurement)
-            self._look_for_nonfinite(measurement, before)
+            self.look_for_nonfinite(measurement)
         except Exception:  # the probe warns, and stops
             self._give_up()
             raise
 
+    @_counted
     def flush(self) -> None:
         """Write what is pending, but not the scalars of the newest step, which may not be complete."""
-        with _told_once("nnvis stops measuring, training goes on"):
+        try:
             self.probe.flush()
             self._write_scalars(before=self.probe.step - 1)
-            return
-        self._give_up()
-        self.probe.close(discard=True)
+        except Exception as error:
+            self._give_up()
+            self.probe.fail(error)
 
     def conclude(self, error: BaseException | None) -> None:
         """The end of the record."""
         if self._handle is not None:
             self._handle.remove()
-        if self._log is None:  # it could not be written, or has ended
+        if self._ended:
             return
-        if self.probe.step > self._first_step and not self.probe.steps_measured:
-            warnings.warn("nnvis: nothing was measured: no measured step had a pass through the model", stacklevel=4)
-        with _told_once("the end of the record could not be written"):
-            self._write_scalars(before=None)
-            self._log.close()
-            write_json(self._directory / "summary.json", self._summary(error))
+        self._ended = True
+        if self.probe.failure:  # told already
+            with contextlib.suppress(Exception):
+                write_json(self._directory / "summary.json", self._summary(error))
+        elif self._log is not None:
+            if self.probe.step > self._first_step and not self.probe.steps_measured:
+                text = "nnvis: nothing was measured: no measured step had a pass through the model"
+                warnings.warn(text, stacklevel=4)
+            with _told_once("the end of the record could not be written"):
+                self._write_scalars(before=None)
+                self._log.close()
+                write_json(self._directory / "summary.json", self._summary(error))
         self._give_up()
 
     def _write_scalars(self, before: int | None) -> None:
@@ -277,6 +306,8 @@ class _Recorder:
         for step in sorted(step for step in self._scalars if before is None or step < before):
             values = {tag: float(value) for tag, value in self._scalars.pop(step).items()}  # a device is waited for
             self._newest.update(values)
+            for tag, value in values.items():
+                self._look_at_loss(step, tag, value)
             if self._log is not None:
                 self._log.scalars(step, values)
 
@@ -290,19 +321,43 @@ class _Recorder:
         if self.probe.measuring and not self._own_lr:
             self.probe.log({"lr": optimizer.param_groups[0]["lr"]})
 
-    def _look_for_nonfinite(self, measurement: Measurement, before: Measurement | None) -> None:
-        if self.nonfinite is None:
-            self.nonfinite = first_nonfinite(measurement, self.probe.network)
-            if self.nonfinite and self._log is not None:
-                text = f"no longer finite: {self.nonfinite}"
-                text += f"; at step {before.step} everything measured was finite" if before else ""
-                self._log.text(measurement.step, "nonfinite", text)
-                warnings.warn(f"nnvis: {text}", stacklevel=2)
+    def look_for_nonfinite(self, measurement: Measurement) -> None:
+        """In what was measured of a step, or of a pass that may never be backpropagated."""
+        if not self._layer_told and (found := first_nonfinite(measurement, self.probe.network, self.probe.wiring)):
+            self._layer_told = True
+            self._tell_nonfinite(found, measurement)
+        self._tell_coverage()
+
+    def _look_at_loss(self, step: int, tag: str, value: float) -> None:
+        """The loop's own loss shows what the measured steps do not."""
+        if tag != TAGS["loss"] or math.isfinite(value) or self.nonfinite:
+            return
+        self.probe.flush()  # perhaps a layer shows it
+        if not self.nonfinite:
+            measured = (
+                self.probe.measuring if step == self.probe.step else bool(self.newest and self.newest.step == step)
+            )
+            source = "operation" if measured else "unknown"
+            self._tell_nonfinite(FirstNonfinite(step, "forward", "loss", source))
+
+    def _tell_nonfinite(self, found: FirstNonfinite, measurement: Measurement | None = None) -> None:
+        self.nonfinite = self.nonfinite or found
+        recent = [one for one in self.probe.recent if one.step < found.step]
+        finite = f"; at step {recent[-1].step} everything measured was finite" if recent else ""
+        recent += [measurement] if measurement else []
+        text = (
+            "; ".join(filter(None, [f"no longer finite: {found}", growth(found.direction, found.layer, recent)]))
+            + finite
+        )
+        warnings.warn(f"nnvis: {text}", stacklevel=2)
+        if self._log is not None:
+            self._log.text(found.step, "nonfinite", f"{text}\n\n{history(found.layer, recent)}")
+
+    def _tell_coverage(self) -> None:
         if not self._coverage_told:
             self._coverage_told = True
             if unseen := self.probe.unseen:
-                names = ", ".join(f"{name} ({reason})" for name, reason in unseen.items())
-                warnings.warn(f"nnvis: not measured: {names}", stacklevel=2)
+                warnings.warn(f"nnvis: {coverage(unseen)}", stacklevel=2)
 
     def _summary(self, error: BaseException | None) -> dict[str, Any]:
         probe, elapsed = self.probe, self.elapsed
@@ -311,27 +366,21 @@ class _Recorder:
             metric, _, split = tag.partition("/")
             if split in ("train", "val"):
                 metrics.setdefault(split, {})[metric] = value
-        return {
-            "status": "completed"
-            if error is None
-            else "interrupted"
-            if isinstance(error, KeyboardInterrupt)
-            else "failed",
-            "epochs": None,
-            "steps": probe.step,
-            "seconds": elapsed,
-            "device": self._device,
-            "seed": None,
-            "metrics": metrics,
-            "best": None,
-            "capture": {
-                "steps_measured": probe.steps_measured,
-                "overhead_fraction": probe.seconds / elapsed if elapsed else 0.0,
-                "unseen": probe.unseen,
-            },
-            **({"nonfinite": asdict(self.nonfinite)} if self.nonfinite else {}),
-            **({"error": str(error)} if error else {}),
-        }
+        problems = [str(error)] if error else []
+        if probe.failure:
+            problems.append(f"nnvis stopped at step {probe.step} and saw nothing of what came then: {probe.failure}")
+        return run_summary(
+            "interrupted" if isinstance(error, KeyboardInterrupt) else "failed" if problems else "completed",
+            steps=probe.step,
+            seconds=elapsed,
+            device=self._device,
+            metrics=metrics,
+            steps_measured=probe.steps_measured,
+            probe_seconds=probe.seconds,
+            unseen=probe.unseen,
+            nonfinite=self.nonfinite and {**asdict(self.nonfinite), "detail": self.nonfinite.detail},
+            error="; ".join(problems),
+        )
 
 
 class _Budget:

@@ -71,13 +71,14 @@ def test_it_reads_back_equal_and_is_named_for_its_file(path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", [path.stem for path in CONFIGS])
-def test_it_trains(name: str, tmp_path: Path) -> None:
+def test_it_trains(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     overrides = ["training.epochs=null", "training.steps=2", "capture.every=1", "data.train_size=100"]
     overrides += where_the_data_are(name)
-    run = train(name, overrides, runs=tmp_path, quiet=True, figures=False)
+    run = train(name, overrides, runs=tmp_path, figures=False)
     assert run.summary["status"] == "completed"
     unseen = run.summary["capture"]["unseen"]
     assert all(layer.endswith(".out_proj") for layer in unseen), unseen  # torch calls attention's by its function
+    assert capsys.readouterr().err.count("not measured: ") == bool(unseen)
     assert list(run.layers["grad_norm"].steps) == [0, 1]
     assert np.isfinite(run.layers["grad_norm"].values).any(axis=1).all()
 

@@ -8,10 +8,12 @@ import pickle
 import subprocess
 import sys
 import textwrap
+import time
 import warnings
 import weakref
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -105,8 +107,7 @@ def test_nothing_is_left_behind(tmp_path):
     probe.close()
     probe.close()
     assert {name: set(vars(module)) for name, module in model.named_modules()} == before
-    assert not torch_module._global_forward_hooks
-    assert not torch_module._global_forward_pre_hooks
+    assert not torch_module._has_any_global_hook()
     assert not optimizer._optimizer_step_pre_hooks
     assert not optimizer._optimizer_step_post_hooks
     remembered = weakref.ref(probe)
@@ -298,6 +299,123 @@ def test_a_full_disk_warns_once_and_spares_the_training(tmp_path, monkeypatch, m
     assert len(told) == 1
     assert len(losses) == 43
     assert losses[-1] < losses[0]
+    summary = nnvis.load_run(tmp_path).summary
+    assert summary["status"] == "failed"
+    assert "No space left" in summary["error"]
+    assert summary["steps"] < 43
+
+
+def test_a_fault_in_a_hook_is_in_the_summary(tmp_path, monkeypatch):
+    def broken(*args: object, **options: object) -> None:
+        raise RuntimeError("device lost")
+
+    model = network()
+    optimizer = sgd(model)
+
+    def run() -> None:
+        with nnvis.watch(model, optimizer, log_dir=tmp_path, every=1) as probe:
+            train(model, optimizer, 3, probe)
+            monkeypatch.setattr("nnvis.probe.probe.read_output", broken)
+            train(model, optimizer, 3, probe)
+
+    with pytest.warns(UserWarning, match="stops measuring, training goes on: RuntimeError: device lost") as told:
+        run()
+    assert len(told) == 1
+    run_ = nnvis.load_run(tmp_path)
+    assert run_.summary["status"] == "failed"
+    assert (
+        run_.summary["error"] == "nnvis stopped at step 3 and saw nothing of what came then: RuntimeError: device lost"
+    )
+    assert run_.layers["grad_norm"].steps.tolist() == [0, 1, 2]
+
+
+def test_the_time_of_log_and_flush_is_the_probes(tmp_path, monkeypatch):
+    written = EventLog.scalars
+
+    def slow(*args: Any) -> None:
+        time.sleep(0.05)
+        written(*args)
+
+    monkeypatch.setattr(EventLog, "scalars", slow)
+    monkeypatch.setattr(watching, "_LONGEST_WAIT_S", 0.0)
+    model = network()
+    optimizer = sgd(model)
+    with nnvis.watch(model, optimizer, log_dir=tmp_path, every=100) as probe:
+        train(model, optimizer, 11, probe)
+    summary = nnvis.load_run(tmp_path).summary
+    assert 0.4 < summary["capture"]["overhead_fraction"] * summary["seconds"] < summary["seconds"]
+
+
+@pytest.mark.parametrize("logged_first", [False, True])
+def test_a_loss_that_is_not_backpropagated_is_told_with_the_layer(tmp_path, logged_first):
+    broken = Break("forward")
+    model = nn.Sequential(nn.Linear(4, 4), broken, nn.Linear(4, 1))
+    optimizer = sgd(model)
+
+    def run() -> object:
+        with nnvis.watch(model, optimizer, log_dir=tmp_path, every=1) as probe:
+            for _ in range(5):
+                loss = model(torch.ones(8, 4)).square().mean()
+                if logged_first:
+                    probe.log(loss=loss)
+                if not loss.isfinite():
+                    continue
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+            return probe.nonfinite
+
+    with pytest.warns(UserWarning, match="step 2, forward pass, 1: it made NaN or Inf of finite inputs") as told:
+        found = run()
+    assert len(told) == 1
+    assert (found.step, found.layer, found.source) == (2, "1", "operation")  # pyright: ignore
+    assert nnvis.load_run(tmp_path).summary["nonfinite"]["layer"] == "1"
+
+
+def test_a_loss_that_no_layer_explains(tmp_path):
+    def run(name: str, every: int, steps: int) -> object:
+        model = network()
+        optimizer = sgd(model)
+        with nnvis.watch(model, optimizer, log_dir=tmp_path / name, every=every) as probe:
+            for k in range(steps):
+                loss = loss_of(model) * (math.inf if k == steps - 1 else 1.0)
+                probe.log(loss=loss)
+                if not loss.isfinite():
+                    break
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+            return probe.nonfinite
+
+    with pytest.warns(UserWarning, match="step 2, forward pass, loss: every layer's output is finite, the loss is not"):
+        run("measured", 1, 3)
+    with pytest.warns(UserWarning, match="step 3, forward pass, loss: .* not measured, so that no layer can be named"):
+        found = run("between", 10, 4)
+    assert (found.step, found.layer, found.source) == (3, "loss", "unknown")  # pyright: ignore
+
+
+def test_how_it_grew_is_told_and_kept(tmp_path):
+    model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 1))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    sizes: list[float] = []
+
+    def run() -> None:
+        with nnvis.watch(model, optimizer, log_dir=tmp_path, every=2):
+            for k in range(9):
+                optimizer.zero_grad()
+                output = model[0](torch.ones(2, 4) * 1e5**k)
+                sizes.append(output.abs().max().item())
+                (model(torch.ones(2, 4) * 1e5**k) * 0).sum().backward()
+                optimizer.step()
+
+    with pytest.warns(UserWarning, match="no longer finite: step 8") as told:
+        run()
+    told_sizes = ", ".join(f"{sizes[k]:.3g} (step {k})" for k in (0, 2, 4, 6, 8))
+    assert f"0: NaN or Inf reached it from outside of the layers; its activation_absmax: {told_sizes}" in str(
+        told[0].message
+    )
+    log = next(tmp_path.glob("events*")).read_bytes()
+    assert f"| 6 | {sizes[6]:.3g} |".encode() in log
 
 
 def test_coverage_is_told(tmp_path):

@@ -133,11 +133,17 @@ def about(*runs: Run) -> str:
     return f"One run{' each' * (len(runs) > 1)}{known}: no spread over seeds.{coverage(*runs)}"
 
 
+def _absent(run: Run) -> dict[str, str]:
+    """What the last measured step of a run without a summary, since it still trains, could not read."""
+    tables = [run.layers[quantity] for quantity in ("activation_mean", "grad_norm") if quantity in run.layers]
+    return {name: why for table in tables for name, why in zip(table.layers, table.reasons[-1], strict=True) if why}
+
+
 def coverage(*runs: Run) -> str:
     """` Layers not seen: dropout (not called) and 3 more.`, or nothing."""
     unseen: dict[str, str] = {}
     for run in runs:
-        unseen |= run.summary.get("capture", {}).get("unseen", {})
+        unseen |= run.summary["capture"]["unseen"] if "capture" in run.summary else _absent(run)
     labels = shorten(list(unseen), limit=28)
     missing = listing(f"{label} ({reason})" for label, reason in zip(labels, unseen.values(), strict=True))
     return f" Layers not seen: {missing}." if missing else ""

@@ -39,7 +39,6 @@ class Owners:
         self.positions = np.array([position for one in own for position in one], np.int64)  # (K,)
         self.starts = np.cumsum([0, *(len(one) for one in own)])[:-1]  # (L,) of each layer's part of `positions`
         self.sizes = np.array([p.numel() for layer in layers for p in layer.parameters])  # (K,)
-        self.everywhere = np.ones(len(self.positions), bool)
         self.none = np.zeros(len(layers), bool)
 
     def frozen(self) -> BoolArray:
@@ -90,8 +89,6 @@ def parameter_quantities(
 
     def gather(readings: Readings, values: FloatArray) -> tuple[FloatArray, BoolArray]:
         """(T, K) values of all owned parameters, 0 for gaps, and (K,) which there are."""
-        if len(readings) == read.count:
-            return values[:, owners.positions], owners.everywhere
         by_parameter, known = np.zeros((len(values), read.count)), np.zeros(read.count, bool)
         by_parameter[:, list(readings)], known[list(readings)] = values, True
         return by_parameter[:, owners.positions], known[owners.positions]

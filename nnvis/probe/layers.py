@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Iterator, Mapping, Sequence
+import gc
+import sys
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -111,23 +112,31 @@ def first_tensor(output: Any) -> Tensor | None:
     """The first floating or complex tensor, else the first tensor, of an output: in tuples, dicts, dataclasses too."""
     if isinstance(output, Tensor):
         return output
-    found = list(_tensors(output))
+    found = list(tensors_in(output))
     numeric = [t for t in found if t.is_floating_point() or t.is_complex()]
     return next(iter(numeric or found), None)
 
 
-def _tensors(value: Any) -> Iterator[Tensor]:
+def tensors_in(value: Any) -> Iterator[Tensor]:
+    """Every tensor of a nest of tuples, lists, dicts and dataclasses."""
     if isinstance(value, Tensor):
         yield value
     elif isinstance(value, Mapping):
         for item in value.values():
-            yield from _tensors(item)
+            yield from tensors_in(item)
     elif isinstance(value, list | tuple):
         for item in value:
-            yield from _tensors(item)
+            yield from tensors_in(item)
     elif dataclasses.is_dataclass(value) and not isinstance(value, type):
         for field in dataclasses.fields(value):
-            yield from _tensors(getattr(value, field.name))
+            yield from tensors_in(getattr(value, field.name))
+
+
+def coverage(unseen: Mapping[str, str], most: int = 10) -> str:
+    """Layers and why they were not seen, as a line for people: `not measured: head (not called), stem (frozen)`."""
+    named = [f"{name} ({reason})" for name, reason in unseen.items()]
+    more = f" and {len(named) - most} more, which summary.json will name" if len(named) > most else ""
+    return f"not measured: {', '.join(named[:most])}{more}"
 
 
 def _named_modules(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
@@ -138,13 +147,25 @@ def _named_modules(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     ) is not None:
         root = inner
     for name, module in root.named_modules():
-        yield name or type(root).__name__, module
+        yield name.replace("._orig_mod", "") or type(root).__name__, module
 
 
 def _is_layer(module: nn.Module) -> bool:
     return next(module.children(), None) is None or next(module.parameters(recurse=False), None) is not None
 
 
-def is_compiled(model: nn.Module) -> bool:
-    """Whether the model went through `torch.compile`, so that the forward hooks of its parts do not run."""
-    return isinstance(model, torch._dynamo.OptimizedModule) if hasattr(model, "_orig_mod") else False
+def is_compiled(parts: Iterable[nn.Module]) -> bool:
+    """Whether one of a model's parts went through `torch.compile`, so that forward hooks would be traced."""
+    return any(part._compiled_call_impl is not None or is_wrapper(part) for part in parts)
+
+
+def is_wrapped(parts: Collection[nn.Module]) -> bool:
+    """Whether somebody holds a `torch.compile`d wrapper around one of a model's parts."""
+    if "torch._dynamo" not in sys.modules:
+        return False
+    return any(is_wrapper(one) and one._orig_mod in parts for one in gc.get_objects())
+
+
+def is_wrapper(module: object) -> bool:
+    """Whether this is what `torch.compile` makes of a module."""
+    return type(module).__name__ == "OptimizedModule"

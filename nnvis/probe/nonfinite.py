@@ -29,6 +29,11 @@ class Nonfinite:
     layer: str  # "inputs" or "loss" where no layer is to blame
     detail: str  # a sentence part: what was found
 
+    @property
+    def source(self) -> Literal["inputs", "operation"]:
+        """What brought it: the inputs, or the layer's own operation on finite numbers."""
+        return "inputs" if self.layer == "inputs" else "operation"
+
     def __str__(self) -> str:
         return f"first in the {self.direction} pass, at {self.layer}: {self.detail}"
 

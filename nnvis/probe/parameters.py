@@ -51,7 +51,7 @@ class ParameterReadings:
     @torch.no_grad()
     def before_update(self, positions: Iterable[int], *, gradients_are_there: bool = True) -> None:
         """Remember where these parameters are, and what is left of their gradients after clipping."""
-        values = {i: self.parameters[i] for i in positions}
+        values = {i: self.parameters[i] for i in positions if not self.parameters[i].is_meta}
         read = gradients_are_there and self.grad_norms
         grads = _gradients((i, self.parameters[i]) for i in values) if read else {}
         found = norms([*values.values(), *grads.values()])

@@ -19,29 +19,40 @@ import functools
 import math
 import time
 import warnings
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
+from dataclasses import replace
 from typing import Any, Self
+from weakref import WeakSet, ref
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.variable import Variable
-from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
+from torch.compiler import is_compiling
+from torch.nn.modules import module as torch_module
+from torch.nn.modules.module import (
+    register_module_forward_hook,
+    register_module_forward_pre_hook,
+    register_module_module_registration_hook,
+)
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
 from nnvis.probe.formulas import Owners
 from nnvis.probe.histograms import SAMPLE_SIZE
-from nnvis.probe.layers import Layer, find_layers, first_tensor, is_compiled, units_in_dim_1
+from nnvis.probe.layers import Layer, find_layers, first_tensor, is_compiled, is_wrapped, is_wrapper, units_in_dim_1
 from nnvis.probe.measuring import Pending, Scales, measurements
-from nnvis.probe.parameters import ParameterReadings
-from nnvis.probe.readings import CallKey, CallReading, ForwardPass, pooled, read_gradient, read_output
-from nnvis.probe.statistics import Number
+from nnvis.probe.parameters import ParameterReadings, gradient_values
+from nnvis.probe.readings import CallKey, CallReading, ForwardPass, nonfinite_among, pooled, read_gradient, read_output
+from nnvis.probe.statistics import Number, looking_is_free
+from nnvis.probe.wiring import Wiring, find_fed
 from nnvis.record.vocabulary import ABSENCE_REASONS, LayerInfo, Measurement
 
 Write = Callable[[Measurement], None]
 _MOST_PENDING = 16
 _LONGEST_WAIT_S = 1.0
+_RECENT = 8  # measured steps that are remembered
 
 
 def _spares_the_training(method: Callable[..., Any]) -> Callable[..., None]:
@@ -49,12 +60,13 @@ def _spares_the_training(method: Callable[..., Any]) -> Callable[..., None]:
 
     @functools.wraps(method)
     def hook(self: Probe, *args: Any) -> None:
+        if is_compiling():  # the graph of a module that is called like this one stays whole
+            return
         started = time.perf_counter()
         try:
             method(self, *args)
         except Exception as error:
-            self.close(discard=True)
-            warnings.warn(f"nnvis stops measuring, training goes on: {type(error).__name__}: {error}", stacklevel=2)
+            self.fail(error)
         finally:
             self.seconds += time.perf_counter() - started
 
@@ -68,7 +80,8 @@ class Probe:
     `optimizers` (without any, with `end_step()`); it is numbered by the updates completed before it, counted from
     `first_step`. `layers` are globs over `named_modules()` names, or types. Histograms are added at the first measured
     step and then whenever `histogram_every` steps have passed. A `scaler` (torch.amp.GradScaler) is read, never
-    touched: all gradients are recorded at their true scale.
+    touched: all gradients are recorded at their true scale. `spoilt` is handed what was measured of a forward pass that
+    held NaN or Inf, as soon as it has ended: perhaps it is never backpropagated, and then no `write` tells of it.
     """
 
     def __init__(
@@ -83,8 +96,10 @@ class Probe:
         histogram_every: int = 100,
         first_step: int = 0,
         scaler: torch.amp.GradScaler | None = None,
+        spoilt: Write | None = None,
     ) -> None:
         self.seconds = 0.0  # spent inside the probe
+        self.failure = ""  # why it stopped before its time
         self.steps_measured = 0
         self.step = self._first_step = first_step  # updates completed
         self._model = model
@@ -99,18 +114,22 @@ class Probe:
             for p in layer.parameters
         }
         self._by_module = {layer.module: layer for layer in self._layers}
-        self._modules = set(model.modules())
-        self._compiled = is_compiled(model)
+        self._parts = set(model.modules())
+        self._compiled = is_compiled(self._parts)
         self._optimizers = list(optimizers)
         self._measures = every if callable(every) else lambda step: step % every == 0
         self._last_histogram: int | None = None
         self._histograms, self._histogram_every = histograms, histogram_every
         self._scaler = scaler
-        self._write = write
+        self._write, self._spoilt = write, spoilt
         self._rows: dict[str, LayerInfo] = {}  # in the order in which they first ran
         self._row_layers: dict[str, Layer] = {}
         self._owners: Owners | None = None  # until a layer is seen for the first time
-        self._last: Measurement | None = None
+        self.recent: deque[Measurement] = deque(maxlen=_RECENT)  # what was measured last
+        self._fed: dict[CallKey, set[CallKey]] = {}  # by call, those that it read
+        self._wired: set[CallKey] = set()  # those of which that is known
+        self._wires = True  # whether the next pass is to find it out
+        self._in_place: set[nn.Module] = set()  # the user's own that return what they are given
         self._current: _Step | None = None
         self._pending: list[Pending] = []
         self._flushed_s = time.monotonic()
@@ -122,25 +141,39 @@ class Probe:
         for optimizer in self._optimizers:
             self._handles.append(optimizer.register_step_pre_hook(self._before_update))
             self._handles.append(optimizer.register_step_post_hook(self._after_update))
+        if not self._compiled:
+            self._compiled = is_wrapped(self._parts)
+            self._handles.append(register_module_module_registration_hook(self._became_part))
         self._begin_step()
         return self
 
     def __exit__(self, *exception: object) -> None:
         self.close()
 
-    def close(self, *, discard: bool = False) -> None:
+    def close(self) -> None:
         """Take every hook away and hand over what is pending. Can be called twice."""
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
-        self._end_step()
-        if discard:
-            self._pending = []
         self._flush_last()
+        self._end_step()
+
+    def fail(self, error: Exception) -> None:
+        """Stop for good, with a warning: nothing that goes wrong in here ends a training."""
+        self._spoilt = None
+        with suppress(Exception):
+            self.flush()  # steps that were measured as a whole
+        self._pending = []
+        self.close()
+        if not self.failure:
+            self.failure = f"{type(error).__name__}: {error}"
+            warnings.warn(f"nnvis stops measuring, training goes on: {self.failure}", stacklevel=4)
 
     @_spares_the_training
     def _flush_last(self) -> None:
         self.flush()
+        if self._current is not None and self._current.last_pass is not None:
+            self._look_for_nonfinite(self._current.last_pass, wait=True)
 
     @property
     def measuring(self) -> bool:
@@ -150,13 +183,13 @@ class Probe:
     @property
     def passed_forward(self) -> bool:
         """Whether the step in progress is measured and has had a forward pass."""
-        return self._current is not None and bool(self._current.passes or self._current.backward_passes)
+        return self._current is not None and bool(self._current.last_pass or self._current.backward_passes)
 
     def flush(self) -> None:
         """Hand over the measured steps that still wait for it."""
         pending, self._pending = self._pending, []
         for measurement in measurements(pending):
-            self._last = measurement
+            self.recent.append(measurement)
             self._write(measurement)
         self._flushed_s = time.monotonic()
 
@@ -183,38 +216,58 @@ class Probe:
     @property
     def unseen(self) -> dict[str, str]:
         """Layers whose output or whose parameters' gradients the last measured step could not read, and why."""
-        if self._last is None:
+        if not self.recent:
             return {layer.name: "not called" for layer in self._layers} if self.step > self._first_step else {}
         ran = {layer.name for layer in self._row_layers.values()}
         never = "compiled" if self._compiled else "not called"
         unseen = {layer.name: never for layer in self._layers if layer.name not in ran}
         for quantity in ("activation_mean", "grad_norm"):
-            if quantity in self._last.layers:
-                column = self._last.layers[quantity]
+            if quantity in self.recent[-1].layers:
+                column = self.recent[-1].layers[quantity]
                 codes = zip(column.layers, column.reason_codes, strict=True)
                 unseen |= {name: ABSENCE_REASONS[code] for name, code in codes if code and name not in unseen}
         return unseen
+
+    @property
+    def wiring(self) -> Wiring:
+        """Which rows read which, as far as it is known."""
+        named = {call: f"{call[0]}#{call[1]}" for call in self._fed}
+        rows = {call: name if name in self._rows else call[0] for call, name in named.items()}
+        return Wiring.of(self._fed, self._layers, rows)
 
     # ------------------------------------------------------------ a step
 
     def _begin_step(self) -> None:
         if not self._measures(self.step):
             return
+        self._compiled = self._compiled or is_compiled(self._parts)
         due = self._histograms and self._histogram_is_due()
-        self._current = step = _Step(ParameterReadings(self._parameters, self._sample_sizes), histogram=due)
+        self._current = _Step(ParameterReadings(self._parameters, self._sample_sizes), histogram=due)
+        self._hook(self._current)
+
+    def _hook(self, step: _Step) -> None:
+        """Forward hooks on all modules; of what is compiled, whose graph they would break, hooks on the parameters."""
         if self._layers and not self._compiled:
             step.handles.append(register_module_forward_pre_hook(self._before_forward))
-            step.handles.append(register_module_forward_hook(self._after_forward))
+            step.handles.append(_hook_with_keywords(self._after_forward))
         else:
             for parameter in self._parameters:
                 if parameter.requires_grad:
                     hook = self._parameter_gradient_arrived
                     step.handles.append(parameter.register_post_accumulate_grad_hook(hook))
 
+    @_spares_the_training
+    def _became_part(self, module: nn.Module, name: str, part: nn.Module | None) -> None:
+        """While watched, the model or a part of it was handed to `torch.compile`."""
+        if not self._compiled and is_wrapper(module) and part in self._parts:
+            self._compiled = True
+            if self._current is not None and self._current.last_pass is None:
+                self._current.unhook()
+                self._hook(self._current)
+
     def _end_step(self) -> None:
         if self._current is not None:
-            for handle in self._current.handles:
-                handle.remove()
+            self._current.unhook()
             self._current = None
 
     def _histogram_is_due(self) -> bool:
@@ -266,7 +319,7 @@ class Probe:
 
     def _conclude(self, step: _Step) -> Pending:
         """All that was read of a step, as quantities."""
-        rows = self._rows_of(pooled(step.passes))
+        rows = self._rows_of(pooled(sorted(step.backpropagated, key=lambda one: one.number)))
         scales = Scales(_scale_of(self._scaler), 1.0 if step.optimizer_scale is None else step.optimizer_scale)
         return Pending(self.step, rows, self._owners_in_order(), step.parameters, scales, step.scalars)
 
@@ -293,40 +346,83 @@ class Probe:
     # ------------------------------------------------------------ hooks of a measured step
 
     def _before_forward(self, module: nn.Module, inputs: Any) -> None:
-        step = self._current
-        if step is None or self._paused or not torch.is_grad_enabled():
+        if is_compiling():
             return
-        if module is self._model:
-            step.begin_pass()
-        elif step.open_pass is None and module in self._modules and torch._C._current_graph_task_id() == -1:
-            step.begin_pass(of_parts=True)  # a loop that calls the model's parts, and never the model
+        step = self._current
+        if step is None or self._paused:
+            return
+        is_root = module is self._model
+        if (is_root or (step.open_pass is None and module in self._parts)) and torch.is_grad_enabled():
+            again = torch._C._current_graph_task_id() != -1  # activation checkpointing, of the whole model
+            if not again or (is_root and (step.last_pass is None or step.last_pass.again)):  # else it has been read
+                step.begin_pass(again=again, of_parts=not is_root)  # by a loop that calls parts, and never the model
+        if module in self._in_place:
+            self._look_at_inputs(module, inputs)
 
     @_spares_the_training
-    def _after_forward(self, module: nn.Module, inputs: Any, output: Any) -> None:
+    def _look_at_inputs(self, module: nn.Module, inputs: Any) -> None:
+        """Of a layer that will leave nothing of them."""
+        if self._current is not None and self._current.open_pass is not None:
+            self._current.open_pass.inputs_nonfinite[module] = nonfinite_among(inputs)
+
+    @_spares_the_training
+    def _after_forward(self, module: nn.Module, inputs: Any, keywords: Any, output: Any) -> None:
         step = self._current
         if step is None or self._paused:
             return
         forward_pass = step.open_pass
-        recomputed = torch._C._current_graph_task_id() != -1  # activation checkpointing runs a forward pass again
-        if recomputed and step.passes:
-            forward_pass = step.passes[-1]
+        recomputed = forward_pass is None or forward_pass.of_parts
+        recomputed = recomputed and torch._C._current_graph_task_id() != -1  # activation checkpointing
+        if recomputed:
+            forward_pass = step.last_pass
         if forward_pass is None:
             return
-        if module is self._model:
-            step.open_pass = None
         layer = self._by_module.get(module)
         forward_pass.units_in_dim_1 = units_in_dim_1(module, forward_pass.units_in_dim_1)
-        if layer is None:
+        if layer is not None:
+            tensor = first_tensor(output)
+            if recomputed:
+                self._read_recomputed(forward_pass, layer, tensor)
+                return
+            reading = read_output(
+                layer,
+                (inputs, keywords),
+                tensor,
+                units_in_dim_1=forward_pass.units_in_dim_1,
+                histogram=step.histogram,
+                arrived_nonfinite=forward_pass.inputs_nonfinite.pop(module, None),
+            )
+            call = forward_pass.next_call(layer)
+            forward_pass.readings[call] = reading
+            self._follow_gradient(step, forward_pass, reading, tensor)
+            if self._wires:
+                find_fed(call, tensor, self._fed)
+                if inputs and tensor is inputs[0] and not type(module).__module__.startswith("torch.nn."):
+                    self._in_place.add(module)  # torch's own make no NaN of finite inputs in place
+        if module is self._model and not recomputed:
+            self._end_pass(step, forward_pass)
+
+    def _end_pass(self, step: _Step, forward_pass: ForwardPass) -> None:
+        step.open_pass = None
+        if self._wires:
+            self._wired |= forward_pass.readings.keys()
+        self._wires = not forward_pass.readings.keys() <= self._wired
+        self._look_for_nonfinite(forward_pass)
+
+    def _look_for_nonfinite(self, forward_pass: ForwardPass, *, wait: bool = False) -> None:
+        """Tell of NaN and Inf among what a pass put out, once. On a device that has to be waited for."""
+        if self._spoilt is None or forward_pass.backpropagated:
             return
-        tensor = first_tensor(output)
-        if recomputed:
-            self._read_recomputed(forward_pass, layer, tensor)
+        counts = [reading.moments.nonfinite for reading in forward_pass.readings.values() if reading.moments]
+        if not any(count for count in counts if wait or not isinstance(count, Tensor)):
             return
-        reading = read_output(
-            layer, inputs, tensor, units_in_dim_1=forward_pass.units_in_dim_1, histogram=step.histogram
-        )
-        forward_pass.readings[forward_pass.next_call(layer)] = reading
-        self._follow_gradient(step, forward_pass, reading, tensor)
+        self.flush()  # what came before is told before
+        tell, self._spoilt = self._spoilt, None
+        read = ParameterReadings(self._parameters, {})
+        read.before_update(range(len(self._parameters)))
+        rows = self._rows_of({call: replace(reading) for call, reading in forward_pass.readings.items()})
+        for measurement in measurements([Pending(self.step, rows, self._owners_in_order(), read, Scales(), {})]):
+            tell(measurement)
 
     def _read_recomputed(self, forward_pass: ForwardPass, layer: Layer, output: Tensor | None) -> None:
         """The output was read when it was first computed; if that was without a graph, its gradient comes here."""
@@ -345,24 +441,38 @@ class Probe:
             self._output_gradient_arrived(step, forward_pass, reading, gradient)
 
         reading.followed = True
-        step.handles.append(output.register_hook(gradient_arrived))
+        forward_pass.handles.append(output.register_hook(gradient_arrived))
 
     @_spares_the_training
     def _output_gradient_arrived(
         self, step: _Step, forward_pass: ForwardPass, reading: CallReading, gradient: Tensor
     ) -> None:
-        if not step.awaits_end_of_backward:  # a backward pass begins
-            if not any(p.grad is not None for p in self._parameters):
-                step.forget_all_but(forward_pass)
-            if step.open_pass is not None and step.open_pass.of_parts:
-                step.open_pass = None
-        forward_pass.backpropagated = True
+        if not step.awaits_end_of_backward and step.open_pass is not None and step.open_pass.of_parts:
+            self._end_pass(step, step.open_pass)
+        if not forward_pass.backpropagated:
+            begins = not step.awaits_end_of_backward
+            if begins and step.backpropagated and self._gradients_were_cleared(step):
+                step.forget()
+            forward_pass.backpropagated = True
+            step.backpropagated.append(forward_pass)
         self._await_end_of_backward()
         arrived = read_gradient(gradient, histogram=step.histogram)
         if reading.gradient is None:
             reading.gradient = arrived
         else:
             reading.gradient.pool(arrived)
+
+    def _gradients_were_cleared(self, step: _Step) -> bool:
+        """Whether what was backpropagated before is gone: to None or to 0, or GradScaler has ended that step.
+
+        What an optimizer has used counts in any case. On a device values are not looked at.
+        """
+        if self._optimizers and step.parameters.clipped_norms:
+            return False
+        if step.scaler_updates != _updates_of(self._scaler):
+            return True
+        grads = [gradient_values(p.grad) for p in self._parameters if p.grad is not None]
+        return not any(not looking_is_free(grad) or bool(grad.any()) for grad in grads)
 
     @_spares_the_training
     def _parameter_gradient_arrived(self, parameter: Tensor) -> None:
@@ -382,6 +492,9 @@ class Probe:
         if self._current is not None:
             self._current.awaits_end_of_backward = False
             self._current.backward_passes += 1
+            self._current.scaler_updates = _updates_of(self._scaler)
+            if not self._optimizers:
+                self._current.parameters.clipped_norms = {}
             self._current.parameters.read_gradients(histogram=self._current.histogram)
             if not self._optimizers:
                 self._current.parameters.before_update(range(len(self._parameters)))
@@ -392,6 +505,9 @@ class NullProbe(AbstractContextManager["NullProbe"]):
 
     seconds = 0.0
     steps_measured = step = 0
+    failure = ""
+    recent: Sequence[Measurement] = ()
+    wiring = Wiring()
     network: tuple[LayerInfo, ...] = ()
 
     @property
@@ -419,22 +535,31 @@ class _Step:
 
     def __init__(self, parameters: ParameterReadings, *, histogram: bool) -> None:
         self.histogram = histogram
-        self.passes: list[ForwardPass] = []
-        self.open_pass: ForwardPass | None = None
+        # A pass lives while its graph does, whose hooks hold it: those that nobody backpropagates do not pile up.
+        self.passes: WeakSet[ForwardPass] = WeakSet()
+        self.backpropagated: list[ForwardPass] = []
+        self.last_pass: ForwardPass | None = None
+        self.open_pass: ForwardPass | None = None  # that one, while it runs
         self.parameters = parameters
         self.scalars: dict[str, Number] = {}
         self.handles: list[RemovableHandle] = []
         self.backward_passes = 0
+        self.scaler_updates = 0  # when the backward pass ended
         self.awaits_end_of_backward = False
         self.optimizer_scale: Tensor | None = None
 
-    def begin_pass(self, *, of_parts: bool = False) -> None:
-        self.open_pass = ForwardPass(of_parts)
-        self.passes.append(self.open_pass)
+    def begin_pass(self, *, again: bool, of_parts: bool) -> None:
+        number = self.last_pass.number + 1 if self.last_pass else 0
+        self.open_pass = self.last_pass = ForwardPass(number, again, of_parts)
+        self.passes.add(self.open_pass)
 
-    def forget_all_but(self, forward_pass: ForwardPass) -> None:
-        """Gradients were cleared: what was backpropagated earlier is not part of this step (a skipped one, say)."""
-        self.passes = [one for one in self.passes if one is forward_pass or not one.backpropagated]
+    def unhook(self) -> None:
+        for handle in (*self.handles, *(handle for one in self.passes for handle in one.handles)):
+            handle.remove()
+
+    def forget(self) -> None:
+        """Gradients were cleared: what was backpropagated is not part of this step (a skipped one, say)."""
+        self.backpropagated = []
         self.parameters.forget_gradients()
 
 
@@ -449,6 +574,13 @@ class _Paused:
 
     def __exit__(self, *exception: object) -> None:
         self._probe._paused = False
+
+
+def _hook_with_keywords(hook: Callable[..., None]) -> RemovableHandle:
+    """A forward hook on all modules, as (module, inputs, keywords, output)."""
+    handle = register_module_forward_hook(hook, with_kwargs=True)
+    handle.extra_dict_ref += (ref(torch_module._global_forward_hooks_with_kwargs),)  # torch 2.13 leaves an entry there
+    return handle
 
 
 def _layer_info(name: str, reading: CallReading) -> LayerInfo:
@@ -472,6 +604,11 @@ def _was_skipped(optimizer: Optimizer) -> bool:
     """Whether a fused optimizer's step did nothing, since GradScaler had found an overflow. Waits for the device."""
     found_inf = getattr(optimizer, "found_inf", None)
     return found_inf is not None and bool(found_inf)
+
+
+def _updates_of(scaler: torch.amp.GradScaler | None) -> int:
+    """How often a GradScaler has been updated, which ends its step, skipped or not."""
+    return 0 if scaler is None or scaler._scale is None else scaler._scale._version
 
 
 def _scale_of(scaler: torch.amp.GradScaler | None) -> Number:

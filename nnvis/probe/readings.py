@@ -11,10 +11,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from nnvis.probe.histograms import sample
-from nnvis.probe.layers import Layer, first_tensor
+from nnvis.probe.layers import Layer, tensors_in
 from nnvis.probe.statistics import (
     Moments,
     Number,
@@ -84,11 +85,15 @@ class ForwardPass:
     `of_parts`: where the root is never called, all calls of its parts until the next backward pass begins.
     """
 
+    number: int = 0  # within its step
+    again: bool = False  # whether it ran within a backward pass, and without gradients before
     of_parts: bool = False
     readings: dict[CallKey, CallReading] = field(default_factory=dict)
     calls: dict[str, int] = field(default_factory=dict)  # by layer, so far
     units_in_dim_1: bool = False
     backpropagated: bool = False
+    handles: list[RemovableHandle] = field(default_factory=list)  # of the hooks on its outputs
+    inputs_nonfinite: dict[nn.Module, Number] = field(default_factory=dict)  # of those that run and work in place
 
     def next_call(self, layer: Layer) -> CallKey:
         call = self.calls[layer.name] = self.calls.get(layer.name, 0) + 1
@@ -96,16 +101,25 @@ class ForwardPass:
 
 
 def read_output(
-    layer: Layer, inputs: Any, output: Tensor | None, *, units_in_dim_1: bool, histogram: bool
+    layer: Layer,
+    inputs: Any,
+    output: Tensor | None,
+    *,
+    units_in_dim_1: bool,
+    histogram: bool,
+    arrived_nonfinite: Number | None = None,
 ) -> CallReading:
-    """Everything that is read of one output; with the reason where nothing can be."""
+    """Everything that is read of one output; with the reason where nothing can be.
+
+    `arrived_nonfinite`: what was counted among the inputs before the layer ran, if it works in place.
+    """
     if output is None or not (output.is_floating_point() or output.is_complex()) or not output.numel():
         return CallReading(layer, _absence(output))
     x = output.detach()
     found = moments(x)
     reading = CallReading(layer, output_shape=tuple(x.shape[1:]), moments=found)
     if isinstance(found.nonfinite, Tensor) or found.nonfinite:
-        reading.inputs_nonfinite = _nonfinite_among(inputs, output)
+        reading.inputs_nonfinite = nonfinite_among(inputs) if arrived_nonfinite is None else arrived_nonfinite
     if layer.nonlinearity and x.dim() > 0:
         unit_dim = 1 if units_in_dim_1 and x.dim() > 2 else x.dim() - 1
         reading.active = active_counts(x, unit_dim, non_negative=layer.non_negative)
@@ -116,12 +130,10 @@ def read_output(
     return reading
 
 
-def _nonfinite_among(inputs: Any, output: Tensor) -> Number:
-    """Of the first input tensor; what worked in place has none left to look at."""
-    given = first_tensor(inputs)
-    if given is None or given is output or not given.is_floating_point():
-        return 0.0
-    return number(count_nonfinite(given.detach()))
+def nonfinite_among(inputs: Any) -> Number:
+    """NaN and Inf in all tensors that a layer is given: positional, by keyword, nested."""
+    given = [t.detach() for t in tensors_in(inputs) if t.is_floating_point() or t.is_complex()]
+    return sum((number(count_nonfinite(t)) for t in given), 0.0)
 
 
 def _absence(output: Tensor | None) -> str:

@@ -21,6 +21,7 @@ import torch
 from nnvis.config import Config, dump_config, flatten
 from nnvis.record import EventLog, write_json
 from nnvis.record.files import disk_errors
+from nnvis.record.summary import Status, run_summary
 from nnvis.training.divergence import DivergedError
 from nnvis.training.evaluation import evaluating
 from nnvis.training.learner import Learner
@@ -87,6 +88,8 @@ class Conclusion:
     def _write_ending(self, log: EventLog, summary: dict[str, Any]) -> None:
         if "test" in self.metrics:
             log.scalars(self.state.step, {f"{metric}/test": value for metric, value in self.metrics["test"].items()})
+        if summary["status"] == "diverged":
+            log.text(self.state.step, "nonfinite", summary["error"])
         if summary["status"] in ("completed", "diverged"):
             log.flush()
             for name, png in self._figures(summary).items():
@@ -104,30 +107,25 @@ class Conclusion:
     def summary(self, error: BaseException | None) -> dict[str, Any]:
         """What summary.json holds."""
         state = self.state
-        seen = not math.isnan(state.best_value)
         best = {"epoch": state.best_epoch, "metric": self.learner.deciding_metric, "value": state.best_value}
-        ending: dict[str, Any] = {"error": str(error)} if error and not isinstance(error, KeyboardInterrupt) else {}
-        if isinstance(error, DivergedError):
-            ending["nonfinite"] = error.source.to_dict()
-        return {
-            "status": _status(error),
-            "epochs": state.epoch,
-            "steps": state.step,
-            "seconds": state.seconds,
-            "device": str(self.learner.precision.device),
-            "seed": self.config.seed,
-            "metrics": self.metrics,
-            "best": best if seen else None,
-            "capture": {
-                "steps_measured": state.steps_measured,
-                "overhead_fraction": state.probe_seconds / state.seconds if state.seconds else 0.0,
-                "unseen": self.recording.probe.unseen,
-            },
-            **ending,
-        }
+        return run_summary(
+            _status(error),
+            epochs=state.epoch,
+            steps=state.step,
+            seconds=state.seconds,
+            device=str(self.learner.precision.device),
+            seed=self.config.seed,
+            metrics=self.metrics,
+            best=None if math.isnan(state.best_value) else best,
+            steps_measured=state.steps_measured,
+            probe_seconds=state.probe_seconds,
+            unseen=self.recording.probe.unseen,
+            nonfinite=error.source.to_dict() if isinstance(error, DivergedError) else None,
+            error=str(error) if error and not isinstance(error, KeyboardInterrupt) else "",
+        )
 
 
-def _status(error: BaseException | None) -> str:
+def _status(error: BaseException | None) -> Status:
     match error:
         case None:
             return "completed"

@@ -96,7 +96,8 @@ class Loop:
             self.require_finite_weights("the weights are not finite")
             self.checkpoint()
         except NonfiniteError as overflow:
-            raise diverged(self.learner, state.step, overflow, self.directory) from None
+            recent = self.recording.recent()
+            raise diverged(self.learner, state.step, overflow, self.directory, recent) from None
         finally:
             self.account()
 

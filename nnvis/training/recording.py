@@ -9,12 +9,12 @@ with Recording(log, config.capture, learner) as recording:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, suppress
 
 from nnvis.config import schema
 from nnvis.errors import InputError, RunError
-from nnvis.probe import NullProbe, Probe
+from nnvis.probe import NullProbe, Probe, coverage
 from nnvis.record import EventLog, Measurement
 from nnvis.training.learner import Learner
 
@@ -40,6 +40,7 @@ class Recording(AbstractContextManager["Recording"]):
                 first_step=first_step,
                 scaler=learner.scaler,
             )
+        self.say: Callable[[str], None] | None = None  # told once which layers are not seen, and why
         self._every = capture.every or SCALARS_EVERY
         self._scalars: Mapping[str, float] = {}
         self._measured = 0
@@ -74,10 +75,19 @@ class Recording(AbstractContextManager["Recording"]):
         self._raise_failure()
         return self.log.flush()
 
+    def recent(self) -> Sequence[Measurement]:
+        """The last measured steps; none of those that could not be written."""
+        with suppress(Exception):
+            self.flush()
+        return [*self.probe.recent]
+
     def _write(self, measurement: Measurement) -> None:
         try:
             self.log.network(self.probe.network, measurement.step)
             self.log.write(measurement)
+            if self.say and self.probe.unseen:
+                self.say(coverage(self.probe.unseen))
+            self.say = None
         except (RunError, InputError) as error:  # a full disk: the probe would only warn and stop
             self._failure = error
 

@@ -120,3 +120,6 @@ def test_captions_tell_the_layers_that_were_not_seen(make_run: MakeRun) -> None:
     run = replace(make_run(3), summary={"capture": {"unseen": unseen}})
     assert coverage(run) == " Layers not seen: 0 (not called), 1 (not called), 2 (not called) and 2 more."
     assert coverage(make_run(3)) == ""
+    grads = layer_series([0, 10], ["stem", "head"], np.ones((2, 2)), [["frozen", ""], ["frozen", ""]])
+    still_training = replace(run, summary={}, layers=Recorded({"grad_norm": grads}))
+    assert coverage(still_training) == " Layers not seen: stem (frozen)."

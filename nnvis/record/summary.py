@@ -1,0 +1,50 @@
+"""summary.json: how a run ended, in the same words for `nnvis train` and for a watched loop.
+
+write_json(directory / "summary.json", run_summary("completed", steps=690, seconds=12.5, ...))
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+Status = Literal["completed", "interrupted", "diverged", "stopped", "failed"]
+
+
+def run_summary(
+    status: Status,
+    *,
+    steps: int,
+    seconds: float,
+    device: str,
+    metrics: Mapping[str, Mapping[str, float]],
+    steps_measured: int,
+    probe_seconds: float,
+    unseen: Mapping[str, str],
+    epochs: int | None = None,
+    seed: int | None = None,
+    best: Mapping[str, Any] | None = None,
+    nonfinite: Mapping[str, Any] | None = None,
+    error: str = "",
+) -> dict[str, Any]:
+    """`metrics` by split and name; `unseen`: layers that were not measured, and why; `nonfinite`: the first NaN or Inf.
+
+    What a watched loop does not know (epochs, seed, best) is null.
+    """
+    return {
+        "status": status,
+        "epochs": epochs,
+        "steps": steps,
+        "seconds": seconds,
+        "device": device,
+        "seed": seed,
+        "metrics": metrics,
+        "best": best,
+        "capture": {
+            "steps_measured": steps_measured,
+            "overhead_fraction": probe_seconds / seconds if seconds else 0.0,
+            "unseen": unseen,
+        },
+        **({"nonfinite": nonfinite} if nonfinite else {}),
+        **({"error": error} if error else {}),
+    }
