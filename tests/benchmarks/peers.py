@@ -94,7 +94,7 @@ def wandb_watch(model: nn.Module, optimizer: torch.optim.Optimizer, folder: Path
 def delve(model: nn.Module, optimizer: torch.optim.Optimizer, folder: Path) -> Iterator[Told]:
     from delve import SaturationTracker
 
-    logging.getLogger("delve").setLevel(logging.WARNING)
+    logging.disable(logging.INFO)  # it tells every layer that it adds
     tracker = SaturationTracker(str(folder), save_to="csv", modules=model, stats=["lsat"], device="cpu")
 
     def told(step: int, loss: float) -> None:
@@ -156,7 +156,7 @@ def train(around: Callable[..., AbstractContextManager[Told]], steps: int) -> tu
 def rows(pairs: int, seconds: float) -> Iterator[str]:
     """The table, line by line."""
     train(bare, 20)
-    steps = max(20, math.ceil(seconds / train(bare, 50)[0] * 50))
+    steps = 100 * max(1, math.ceil(seconds / train(bare, 100)[0]))
     yield "| around the loop | what it measures | time, bare loop = 1 (range) | bytes a step |"
     yield "|---|---|---|---|"
     step_ms = []
