@@ -34,7 +34,7 @@ SIZES = {  # what a field is called -> what it becomes
 def small_model(name: str) -> tuple[nn.Module, dict[str, Any]]:
     """Built with the current random state, in training mode; inputs are the same for every call."""
     config = small_config(name)
-    kind = MODEL_MAPPING[type(config)]
+    kind: Any = MODEL_MAPPING[type(config)]
     model = (kind[0] if isinstance(kind, tuple) else kind)(config)
     return model.train(), inputs_of(model, config)
 
