@@ -18,7 +18,7 @@ import functools
 import math
 import time
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict
 from pathlib import Path
@@ -173,9 +173,10 @@ class Watch(AbstractContextManager["Watch"]):
         return self._recorder.nonfinite if self._recorder else None
 
     def _end(self, error: BaseException | None) -> None:
+        unfinished = isinstance(self._probe, Probe) and self._probe.backpropagated
         self._probe.close()
         if self._recorder:
-            self._recorder.conclude(error)
+            self._recorder.conclude(error, unfinished)
 
 
 def _counted(method: Callable[..., None]) -> Callable[..., None]:
@@ -242,8 +243,10 @@ class _Recorder:
             number = value.detach().clone() if isinstance(value, Tensor) else float(value)
             belongs_to = self._step_of(tag, name) if step is None else step
             self._scalars.setdefault(belongs_to, {})[tag] = number
-            if not isinstance(number, Tensor) or number.is_cpu:  # else when it is written
-                self._look_at_loss(belongs_to, tag, float(number))
+            here = not isinstance(number, Tensor) or number.is_cpu  # else it is looked at when it is written
+            if tag == TAGS["loss"] and here and not math.isfinite(number):
+                with self._sparing_the_training():
+                    self._tell_loss(belongs_to)
         if time.monotonic() - self._flushed_s > _LONGEST_WAIT_S:
             self.flush()
 
@@ -274,15 +277,20 @@ class _Recorder:
     @_counted
     def flush(self) -> None:
         """Write what is pending, but not the scalars of the newest step, which may not be complete."""
-        try:
+        with self._sparing_the_training():
             self.probe.flush()
             self._write_scalars(before=self.probe.step - 1)
+
+    @contextlib.contextmanager
+    def _sparing_the_training(self) -> Iterator[None]:
+        try:
+            yield
         except Exception as error:
             self._give_up()
             self.probe.fail(error)
 
-    def conclude(self, error: BaseException | None) -> None:
-        """The end of the record."""
+    def conclude(self, error: BaseException | None, unfinished: bool) -> None:
+        """The end of the record; `unfinished`: whether a measured step was backpropagated that did not end."""
         if self._handle is not None:
             self._handle.remove()
         if self._ended:
@@ -292,9 +300,11 @@ class _Recorder:
             with contextlib.suppress(Exception):
                 write_json(self._directory / "summary.json", self._summary(error))
         elif self._log is not None:
-            if self.probe.step > self._first_step and not self.probe.steps_measured:
-                text = "nnvis: nothing was measured: no measured step had a pass through the model"
-                warnings.warn(text, stacklevel=4)
+            if not self.probe.steps_measured and not error and (unfinished or self.probe.step > self._first_step):
+                why = "no measured step had a pass through the model"
+                if unfinished:
+                    why = "no optimizer.step() was seen; inside of torch.compile use probe.step(), without an optimizer"
+                warnings.warn(f"nnvis: nothing was measured: {why}", stacklevel=4)
             with _told_once("the end of the record could not be written"):
                 self._write_scalars(before=None)
                 self._log.close()
@@ -306,8 +316,8 @@ class _Recorder:
         for step in sorted(step for step in self._scalars if before is None or step < before):
             values = {tag: float(value) for tag, value in self._scalars.pop(step).items()}  # a device is waited for
             self._newest.update(values)
-            for tag, value in values.items():
-                self._look_at_loss(step, tag, value)
+            if not math.isfinite(values.get(TAGS["loss"], 0.0)):
+                self._tell_loss(step)
             if self._log is not None:
                 self._log.scalars(step, values)
 
@@ -318,7 +328,7 @@ class _Recorder:
                 log.close()
 
     def _tell_learning_rate(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
-        if self.probe.measuring and not self._own_lr:
+        if self.probe.measuring and not self._own_lr and "lr" in optimizer.param_groups[0]:
             self.probe.log({"lr": optimizer.param_groups[0]["lr"]})
 
     def look_for_nonfinite(self, measurement: Measurement) -> None:
@@ -328,27 +338,23 @@ class _Recorder:
             self._tell_nonfinite(found, measurement)
         self._tell_coverage()
 
-    def _look_at_loss(self, step: int, tag: str, value: float) -> None:
-        """The loop's own loss shows what the measured steps do not."""
-        if tag != TAGS["loss"] or math.isfinite(value) or self.nonfinite:
+    def _tell_loss(self, step: int) -> None:
+        """The loop's own loss is not finite: tell it, unless a layer has shown it."""
+        self.probe.flush()
+        if self.nonfinite:
             return
-        self.probe.flush()  # perhaps a layer shows it
-        if not self.nonfinite:
-            measured = (
-                self.probe.measuring if step == self.probe.step else bool(self.newest and self.newest.step == step)
-            )
-            source = "operation" if measured else "unknown"
-            self._tell_nonfinite(FirstNonfinite(step, "forward", "loss", source))
+        done = self.newest is not None and self.newest.step == step
+        self._layer_told = done or (step == self.probe.step and self.probe.measuring)
+        source = "operation" if self._layer_told else "unknown"  # a later step shows a layer
+        self._tell_nonfinite(FirstNonfinite(step, "forward", "loss", source))
 
     def _tell_nonfinite(self, found: FirstNonfinite, measurement: Measurement | None = None) -> None:
         self.nonfinite = self.nonfinite or found
         recent = [one for one in self.probe.recent if one.step < found.step]
-        finite = f"; at step {recent[-1].step} everything measured was finite" if recent else ""
+        finite = f"at step {recent[-1].step} everything measured was finite" if recent else ""
         recent += [measurement] if measurement else []
-        text = (
-            "; ".join(filter(None, [f"no longer finite: {found}", growth(found.direction, found.layer, recent)]))
-            + finite
-        )
+        past = growth(found.direction, found.layer, recent)
+        text = "; ".join(filter(None, [f"no longer finite: {found}", past, finite]))
         warnings.warn(f"nnvis: {text}", stacklevel=2)
         if self._log is not None:
             self._log.text(found.step, "nonfinite", f"{text}\n\n{history(found.layer, recent)}")
@@ -366,11 +372,12 @@ class _Recorder:
             metric, _, split = tag.partition("/")
             if split in ("train", "val"):
                 metrics.setdefault(split, {})[metric] = value
-        problems = [str(error)] if error else []
+        interrupted = isinstance(error, KeyboardInterrupt)
+        problems = [str(error) or type(error).__name__] if error and not interrupted else []
         if probe.failure:
-            problems.append(f"nnvis stopped at step {probe.step} and saw nothing of what came then: {probe.failure}")
+            problems.append(f"nnvis stopped measuring at {probe.failure}")
         return run_summary(
-            "interrupted" if isinstance(error, KeyboardInterrupt) else "failed" if problems else "completed",
+            "interrupted" if interrupted else "failed" if problems else "completed",
             steps=probe.step,
             seconds=elapsed,
             device=self._device,
@@ -378,6 +385,7 @@ class _Recorder:
             steps_measured=probe.steps_measured,
             probe_seconds=probe.seconds,
             unseen=probe.unseen,
+            failure=probe.failure,
             nonfinite=self.nonfinite and {**asdict(self.nonfinite), "detail": self.nonfinite.detail},
             error="; ".join(problems),
         )

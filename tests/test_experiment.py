@@ -343,7 +343,11 @@ def test_a_diverged_run_says_where_and_keeps_its_record(tmp_path: Path) -> None:
     diverged = nnvis.load_run(tmp_path / "tiny" / "1-seed0")
     summary = diverged.summary
     assert (summary["status"], summary["metrics"]) == ("diverged", {})
-    assert summary["nonfinite"].keys() == {"step", "direction", "layer", "detail"}
+    assert summary["nonfinite"].keys() == {"step", "direction", "layer", "detail", "source"}
+    sizes = diverged.layers["activation_absmax"]
+    column = sizes.values[:, sizes.layers.index(summary["nonfinite"]["layer"])]
+    grew = ", ".join(f"{size:.3g} (step {step})" for step, size in zip(sizes.steps, column, strict=True))
+    assert f"made NaN or Inf of finite inputs and parameters; its activation_absmax: {grew}; lower" in summary["error"]
     assert diverged.scalars["loss/train"].steps.tolist() == list(range(summary["steps"]))
     with pytest.raises(InputError, match="the run is diverged"):
         run(config, tmp_path, resume=diverged.path)

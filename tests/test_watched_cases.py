@@ -8,6 +8,7 @@ and its record must hold the reference's numbers.
 import copy
 import math
 import pickle
+import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -29,10 +30,11 @@ from nnvis.probe import measuring, probe, statistics
 from nnvis.probe.layers import find_layers, first_tensor
 
 STEPS = 4
+DEVICE = "cpu"
 
 
 def batch(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed)).to(DEVICE)
 
 
 # ------------------------------------------------------------------ who stands by while a loop trains
@@ -234,7 +236,7 @@ class Attention(nn.Module):
         self.head = nn.Linear(6, 3)
 
     def forward(self, x: Tensor) -> Tensor:
-        h = x[:, None] * torch.ones(4, 1)
+        h = x[:, None] * x.new_ones(4, 1)
         h, _ = self.attention(h, h, value=h)
         return self.head(h.mean(1))
 
@@ -256,7 +258,7 @@ class Encoded(nn.Module):
         return self
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.encoder(x[:, None] * torch.ones(4, 1)).mean(1))
+        return self.head(self.encoder(x[:, None] * x.new_ones(4, 1)).mean(1))
 
 
 class Recurrent(nn.Module):
@@ -265,7 +267,7 @@ class Recurrent(nn.Module):
         self.recurrent, self.head = kind(6, 4, num_layers=2, batch_first=True), nn.Linear(4, 3)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.recurrent(x[:, None] * torch.ones(3, 1))[0][:, -1])
+        return self.head(self.recurrent(x[:, None] * x.new_ones(3, 1))[0][:, -1])
 
 
 class Tokens(nn.Module):
@@ -337,7 +339,7 @@ def parametrized() -> nn.Sequential:
 
 def lazy() -> nn.Sequential:
     model = nn.Sequential(nn.LazyLinear(8), nn.LazyBatchNorm1d(), nn.ReLU(), nn.LazyLinear(3))
-    model(batch(2, 6))
+    model(batch(2, 6).cpu())
     return model
 
 
@@ -360,7 +362,7 @@ def tiny(size: float) -> nn.Sequential:
 
 def loss_of(model: nn.Module, k: int, rows: int = 9) -> Tensor:
     inputs = batch(rows, 6, seed=k).to(next(model.parameters()).dtype if _half(model) else torch.float32)
-    return F.cross_entropy(model(inputs).float(), torch.arange(rows) % 3)
+    return F.cross_entropy(model(inputs).float(), torch.arange(rows, device=DEVICE) % 3)
 
 
 def _half(model: nn.Module) -> bool:
@@ -538,7 +540,7 @@ def sparse(model: Any) -> list[Any]:
 
 
 def grad_scaler() -> torch.amp.GradScaler:
-    return torch.amp.GradScaler("cpu", init_scale=1024.0)
+    return torch.amp.GradScaler(DEVICE, init_scale=1024.0)
 
 
 @dataclass
@@ -624,6 +626,8 @@ class End:
 def train(case: Case, bystander: Callable[..., Any], build: Callable[[], nn.Module] | None = None) -> tuple[End, Any]:
     torch.manual_seed(7)
     model = (build or case.build)().train()
+    if DEVICE != "cpu":
+        model.to(DEVICE)
     optimizers, scaler = case.optimizers(model), case.scaler()
     losses = []
     with bystander(model, optimizers, scaler) as by:
@@ -649,6 +653,13 @@ def watched(directory: Path, every: Any, model: nn.Module, optimizers: list[Any]
 
 @pytest.mark.parametrize("name", CASES)
 def test_a_case(name: str, tmp_path: Path) -> None:
+    judge(CASES[name], tmp_path)
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("name", [name for name in CASES if name != "a part on another device"])
+def test_a_case_on_a_gpu(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.modules[__name__], "DEVICE", "cuda")
     judge(CASES[name], tmp_path)
 
 

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn.modules import module as torch_module
 
 import nnvis
-from nnvis import watching
+from nnvis import cli, figures, watching
 from nnvis.errors import InputError, RunError
 from nnvis.record import EventLog
 
@@ -318,8 +318,25 @@ def test_a_full_disk_warns_once_and_spares_the_training(tmp_path, monkeypatch, m
     assert losses[-1] < losses[0]
     summary = nnvis.load_run(tmp_path).summary
     assert summary["status"] == "failed"
-    assert "No space left" in summary["error"]
+    assert "No space left" in summary["capture"]["failure"]
     assert summary["steps"] < 43
+
+
+def test_a_full_disk_while_a_loop_logs_spares_it_too(tmp_path, monkeypatch):
+    def full(*args: object) -> None:
+        raise RunError("cannot be written: No space left on device")
+
+    monkeypatch.setattr(EventLog, "text", full)
+    model = network()
+
+    def run() -> None:
+        with nnvis.watch(model, sgd(model), log_dir=tmp_path) as probe:
+            probe.log(loss=math.nan)
+            probe.log(loss=1.0)
+
+    with pytest.warns(UserWarning, match="No space left"), pytest.warns(UserWarning, match="no longer finite"):
+        run()
+    assert nnvis.load_run(tmp_path).summary["capture"]["failure"].startswith("step 0: RunError")
 
 
 def test_a_fault_in_a_hook_is_in_the_summary(tmp_path, monkeypatch):
@@ -340,9 +357,8 @@ def test_a_fault_in_a_hook_is_in_the_summary(tmp_path, monkeypatch):
     assert len(told) == 1
     run_ = nnvis.load_run(tmp_path)
     assert run_.summary["status"] == "failed"
-    assert (
-        run_.summary["error"] == "nnvis stopped at step 3 and saw nothing of what came then: RuntimeError: device lost"
-    )
+    assert run_.summary["error"] == "nnvis stopped measuring at step 3: RuntimeError: device lost"
+    assert run_.summary["capture"]["failure"] == "step 3: RuntimeError: device lost"
     assert run_.layers["grad_norm"].steps.tolist() == [0, 1, 2]
 
 
@@ -411,6 +427,29 @@ def test_a_loss_that_no_layer_explains(tmp_path):
     assert (found.step, found.layer, found.source) == (3, "loss", "unknown")  # pyright: ignore
 
 
+@pytest.mark.parametrize("every", [1, 2])
+def test_a_loss_that_is_logged_and_then_backpropagated_all_the_same(tmp_path, every):
+    model = network()
+    optimizer = sgd(model)
+
+    def run() -> None:
+        with nnvis.watch(model, optimizer, log_dir=tmp_path, every=every) as probe:
+            for k in range(6):
+                loss = loss_of(model) * (math.inf if k == 3 else 1.0)
+                probe.log(loss=loss)
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+
+    with pytest.warns(UserWarning, match="no longer finite") as told:
+        run()
+    texts = [str(one.message) for one in told]
+    assert "step 3, forward pass, loss" in texts[0]
+    assert ["step 4, forward pass, 0: its parameters" in text for text in texts[1:]] == [True] * (every - 1)
+    summary = nnvis.load_run(tmp_path).summary
+    assert (summary["status"], summary["steps"], summary["nonfinite"]["layer"]) == ("completed", 6, "loss")
+
+
 def test_how_it_grew_is_told_and_kept(tmp_path):
     model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 1))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
@@ -473,6 +512,23 @@ def test_an_end_by_exception_is_told(tmp_path):
         assert nnvis.load_run(tmp_path / status).summary["status"] == status
 
 
+def test_the_figures_of_a_watched_run(tmp_path):
+    model = network()
+    optimizer = sgd(model)
+    model[0].requires_grad_(False)
+
+    def run() -> None:
+        with nnvis.watch(model, optimizer, log_dir=tmp_path, every=1) as probe:
+            train(model, optimizer, 3, probe)
+
+    with pytest.warns(UserWarning, match=r"not measured: 0 \(frozen\)"):
+        run()
+    figure = figures.gradient_flow(nnvis.load_run(tmp_path))
+    assert "Layers not seen: 0 (frozen)." in " ".join(figure.get_supxlabel().split())
+    assert cli.main(["figures", str(tmp_path)]) == 0
+    assert {"gradient_flow", "learning_curves", "network"} <= {path.stem for path in tmp_path.glob("figures/*.png")}
+
+
 def test_a_snapshot_shows_itself(tmp_path):
     model = network()
     optimizer = sgd(model)
@@ -508,7 +564,7 @@ def test_memory_does_not_grow(tmp_path):
 
 DDP = """
 import sys
-from pathlib import Path
+from contextlib import nullcontext
 import torch
 import torch.distributed as dist
 from torch import nn
@@ -517,17 +573,25 @@ import nnvis
 
 dist.init_process_group("gloo")
 rank = dist.get_rank()
-torch.manual_seed(0)
-model = DistributedDataParallel(nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 2)))
-optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
 inputs = torch.randn(2, 8, 4, generator=torch.Generator().manual_seed(3))[rank]
-with nnvis.watch(model, optimizer, log_dir=sys.argv[1], every=1) as probe:
-    for _ in range(3):
-        optimizer.zero_grad()
-        loss = model(inputs).square().mean()
-        loss.backward()
-        optimizer.step()
-        probe.log(loss=loss)
+
+
+def train(watched):
+    torch.manual_seed(0)
+    model = DistributedDataParallel(nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Dropout(0.5), nn.Linear(5, 2)).eval())
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with nnvis.watch(model, optimizer, log_dir=sys.argv[1], every=1) if watched else nullcontext() as probe:
+        for _ in range(3):
+            optimizer.zero_grad()
+            loss = model(inputs).square().mean()
+            loss.backward()
+            optimizer.step()
+            if watched:
+                probe.log(loss=loss)
+    return [loss.detach(), torch.get_rng_state(), *(p.detach() for p in model.parameters())]
+
+
+assert all(torch.equal(a, b) for a, b in zip(train(True), train(False), strict=True))
 dist.barrier()  # nobody leaves while another still talks
 dist.destroy_process_group()
 """
@@ -554,7 +618,7 @@ def test_ddp_leaves_one_record_with_the_global_gradients(tmp_path):
     )
     assert done.returncode == 0, done.stderr[-2000:]
     run = nnvis.load_run(tmp_path / "run")
-    assert run.layers["grad_norm"].layers == ("0", "2")
+    assert run.layers["grad_norm"].layers == ("0", "3")
     assert run.layers["grad_norm"].steps.tolist() == [0, 1, 2]
     torch.manual_seed(0)
     twin = nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 2))
@@ -665,3 +729,15 @@ def test_nothing_measured_is_told(tmp_path):
     with pytest.warns(UserWarning, match="nothing was measured"):
         run()
     assert nnvis.load_run(tmp_path).summary["capture"]["unseen"] == dict.fromkeys("0123", "not called")
+
+
+def test_a_step_that_was_never_seen_to_end_is_told(tmp_path):
+    model = network()
+    optimizer, other = sgd(model), sgd(model)
+
+    def run() -> None:
+        with nnvis.watch(model, other, log_dir=tmp_path, every=1) as probe:
+            train(model, optimizer, 2, probe)
+
+    with pytest.warns(UserWarning, match=r"nothing was measured: no optimizer.step\(\) was seen"):
+        run()

@@ -59,29 +59,37 @@ def first_nonfinite(
 
     The layers of `network` are in the order in which they ran. Without `wiring` each is taken to read its neighbour.
     """
+    outputs, parameters = _bad(measurement, "activation_nonfinite"), _bad(measurement, "weight_norm")
+    reached, own = _bad(measurement, "activation_grad_nonfinite"), _bad(measurement, "grad_nonfinite")
+    moved = _bad(measurement, "update_norm") | parameters
+    if not (outputs or reached or own or moved):
+        return None
     wiring = wiring or Wiring()
-    parameters = _bad(measurement, "weight_norm")
     rows = [info.name for info in network]
     if "grad_norm" in measurement.layers:  # a compiled model shows its parameters only
         rows += [name for name in measurement.layers["grad_norm"].layers if name not in {_layer(row) for row in rows}]
-    outputs, inputs = _bad(measurement, "activation_nonfinite"), _bad(measurement, "input_nonfinite")
+    inputs = _bad(measurement, "input_nonfinite")
     spoilt = set().union(*(wiring.readers.get(row, ()) for row in outputs))  # by another's output
     for row in sorted(outputs, key=lambda row: (row in spoilt, rows.index(row))):
         source = "parameters" if _layer(row) in parameters else "inputs" if row in inputs else "operation"
         return FirstNonfinite(measurement.step, "forward", row, source)
-    if found := _first_backward(measurement, rows, wiring):
+    finite = _present(measurement, "activation_grad_norm") - reached
+    if found := _first_backward(measurement.step, rows, wiring, finite, reached, own):
         return found
-    moved = _bad(measurement, "update_norm") | parameters
     for row in rows:
         if _layer(row) in moved:
             return FirstNonfinite(measurement.step, "update", row, "operation")
     return None
 
 
-def _first_backward(measurement: Measurement, rows: Sequence[str], wiring: Wiring) -> FirstNonfinite | None:
-    """From the loss to the inputs: a layer made it whose own gradient was finite and whose source's is not."""
-    reached, own = _bad(measurement, "activation_grad_nonfinite"), _bad(measurement, "grad_nonfinite")
-    finite = _present(measurement, "activation_grad_norm") - reached
+def _first_backward(
+    step: int, rows: Sequence[str], wiring: Wiring, finite: set[str], reached: set[str], own: set[str]
+) -> FirstNonfinite | None:
+    """From the loss to the inputs: it was made by a layer with a finite gradient that reads one with a bad gradient.
+
+    Of the rows, some got a `finite` gradient with respect to their output, some were `reached` by a bad one; the layers
+    in `own` have bad ones with respect to their parameters.
+    """
     behind: list[str] = []  # where nothing is known of the graph: the layer that ran after this one
     for row in reversed(rows):
         tied = [other for other in rows if _layer(other) in wiring.tied.get(_layer(row), {_layer(row)})]
@@ -94,9 +102,9 @@ def _first_backward(measurement: Measurement, rows: Sequence[str], wiring: Wirin
             continue
         makers = [other for other in makers if other in finite or (other == row and row not in reached)]
         if not makers:
-            return FirstNonfinite(measurement.step, "backward", row, "inputs")
+            return FirstNonfinite(step, "backward", row, "inputs")
         *also, last = makers
-        return FirstNonfinite(measurement.step, "backward", last, "operation", tuple(also))
+        return FirstNonfinite(step, "backward", last, "operation", tuple(also))
     return None
 
 

@@ -99,7 +99,7 @@ class Probe:
         spoilt: Write | None = None,
     ) -> None:
         self.seconds = 0.0  # spent inside the probe
-        self.failure = ""  # why it stopped before its time
+        self.failure = ""  # at which step it stopped before its time, and why
         self.steps_measured = 0
         self.step = self._first_step = first_step  # updates completed
         self._model = model
@@ -128,6 +128,7 @@ class Probe:
         self.recent: deque[Measurement] = deque(maxlen=_RECENT)  # what was measured last
         self._fed: dict[CallKey, set[CallKey]] = {}  # by call, those that it read
         self._wired: set[CallKey] = set()  # those of which that is known
+        self._wiring, self._wiring_of = Wiring(), (0, 0)  # made of so many rows and calls
         self._wires = True  # whether the next pass is to find it out
         self._in_place: set[nn.Module] = set()  # the user's own that return what they are given
         self._current: _Step | None = None
@@ -166,8 +167,9 @@ class Probe:
         self._pending = []
         self.close()
         if not self.failure:
-            self.failure = f"{type(error).__name__}: {error}"
-            warnings.warn(f"nnvis stops measuring, training goes on: {self.failure}", stacklevel=4)
+            what = f"{type(error).__name__}: {error}"
+            self.failure = f"step {self.step}: {what}"
+            warnings.warn(f"nnvis stops measuring, training goes on: {what}", stacklevel=4)
 
     @_spares_the_training
     def _flush_last(self) -> None:
@@ -184,6 +186,11 @@ class Probe:
     def passed_forward(self) -> bool:
         """Whether the step in progress is measured and has had a forward pass."""
         return self._current is not None and bool(self._current.last_pass or self._current.backward_passes)
+
+    @property
+    def backpropagated(self) -> bool:
+        """Whether the step in progress is measured and has had a backward pass."""
+        return self._current is not None and self._current.backward_passes > 0
 
     def flush(self) -> None:
         """Hand over the measured steps that still wait for it."""
@@ -231,9 +238,12 @@ class Probe:
     @property
     def wiring(self) -> Wiring:
         """Which rows read which, as far as it is known."""
-        named = {call: f"{call[0]}#{call[1]}" for call in self._fed}
-        rows = {call: name if name in self._rows else call[0] for call, name in named.items()}
-        return Wiring.of(self._fed, self._layers, rows)
+        known = len(self._rows), len(self._wired)
+        if known != self._wiring_of:
+            named = {call: f"{call[0]}#{call[1]}" for call in self._fed}
+            rows = {call: name if name in self._rows else call[0] for call, name in named.items()}
+            self._wiring, self._wiring_of = Wiring.of(self._fed, self._layers, rows), known
+        return self._wiring
 
     # ------------------------------------------------------------ a step
 

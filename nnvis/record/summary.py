@@ -21,6 +21,7 @@ def run_summary(
     steps_measured: int,
     probe_seconds: float,
     unseen: Mapping[str, str],
+    failure: str = "",
     epochs: int | None = None,
     seed: int | None = None,
     best: Mapping[str, Any] | None = None,
@@ -28,6 +29,8 @@ def run_summary(
     error: str = "",
 ) -> dict[str, Any]:
     """`metrics` by split and name; `unseen`: layers that were not measured, and why; `nonfinite`: the first NaN or Inf.
+
+    `failure`: from which step on nothing was measured any more, and why.
 
     What a watched loop does not know (epochs, seed, best) is null.
     """
@@ -44,6 +47,7 @@ def run_summary(
             "steps_measured": steps_measured,
             "overhead_fraction": probe_seconds / seconds if seconds else 0.0,
             "unseen": unseen,
+            **({"failure": failure} if failure else {}),
         },
         **({"nonfinite": nonfinite} if nonfinite else {}),
         **({"error": error} if error else {}),

@@ -120,6 +120,7 @@ class Conclusion:
             steps_measured=state.steps_measured,
             probe_seconds=state.probe_seconds,
             unseen=self.recording.probe.unseen,
+            failure=self.recording.probe.failure,
             nonfinite=error.source.to_dict() if isinstance(error, DivergedError) else None,
             error=str(error) if error and not isinstance(error, KeyboardInterrupt) else "",
         )
