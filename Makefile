@@ -13,7 +13,7 @@ TORCH_FROM := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n $(JOBS) --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test slow check format clean
+.PHONY: help demo test slow zoo check format clean
 
 help: ## what there is
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,6 +26,9 @@ test: $(READY) ## the whole test suite
 
 slow: $(READY) ## the tests that take minutes: accuracies that the shipped configs promise
 	@$(PYTEST) -m slow
+
+zoo: $(READY) ## the tests that train many architectures of another package, watched and not
+	@$(PYTEST) -m zoo
 
 check: $(READY) ## what CI runs: format, lint, types, import rules, tests
 	$(BIN)/ruff format --check

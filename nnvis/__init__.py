@@ -72,13 +72,18 @@ def _load_model(path: Path, trust: bool) -> nn.Module:
 
 
 def __getattr__(name: str) -> Any:
+    import random
     from importlib import import_module, metadata
 
     if name == "__version__":
         return metadata.version("nnvis-trainer")
     if name not in _HOMES:
         raise AttributeError(f"module 'nnvis' has no attribute {name!r}; it has {', '.join(__all__)}")
-    return getattr(import_module(_HOMES[name]), name)
+    state = random.getstate()
+    try:
+        return getattr(import_module(_HOMES[name]), name)
+    finally:
+        random.setstate(state)  # rich draws a number when it is imported; somebody's loop may have been seeded before
 
 
 def __dir__() -> list[str]:

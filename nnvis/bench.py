@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -72,14 +73,27 @@ def bench(
     steps = max(20, math.ceil(seconds / by_hand(_with(config, ["training.steps=20"])) * 20))
     for variant, changes in VARIANTS.items():
         varied = _with(config, [f"training.steps={steps}", *changes])
-        ours_s, theirs_s = [], []
-        for pair in range(pairs):
+
+        def tell(pair: int, variant: str = variant) -> None:
             say(f"{variant}: pair {pair + 1} of {pairs}, {steps} steps each")
-            turns = [(ours_s, by_nnvis), (theirs_s, by_hand)]
-            for seconds_s, train_by in turns if pair % 2 else reversed(turns):
-                seconds_s.append(train_by(varied))
+
+        ours_s, theirs_s = paired(partial(by_nnvis, varied), partial(by_hand, varied), pairs, tell)
         ratios = tuple(ours / theirs for ours, theirs in zip(ours_s, theirs_s, strict=True))
         yield Cost(variant, 1000 * statistics.median(ours_s) / steps, ratios)
+
+
+def paired(
+    ours: Callable[[], float], theirs: Callable[[], float], pairs: int, tell: Callable[[int], None] = lambda pair: None
+) -> tuple[list[float], list[float]]:
+    """Seconds that each of the two takes, run in turn: theirs, ours, ours, theirs, ...."""
+    ours_s: list[float] = []
+    theirs_s: list[float] = []
+    for pair in range(pairs):
+        tell(pair)
+        turns = [(ours_s, ours), (theirs_s, theirs)]
+        for seconds_s, run in turns if pair % 2 else reversed(turns):
+            seconds_s.append(run())
+    return ours_s, theirs_s
 
 
 def by_nnvis(config: Config) -> float:

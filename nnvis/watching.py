@@ -125,13 +125,14 @@ class Watch(AbstractContextManager["Watch"]):
         """End the watch: write what is pending and the summary, take every hook away. Can be called twice."""
         self._end(None)
 
-    def log(self, **scalars: float | Tensor) -> None:
+    def log(self, step: int | None = None, /, **scalars: float | Tensor) -> None:
         """Add your own numbers: `loss`, `accuracy`, `val_loss`, `val_accuracy`, or any other name.
 
-        They belong to the step in progress, or to the one that has just ended; `val_…` to the updates completed.
+        They belong to the step in progress, or to the one that has just ended; `val_…` and `…/val`
+        to the updates completed; all of them to `step` where it is given.
         """
         if self._recorder:
-            self._recorder.add(scalars)
+            self._recorder.add(scalars, step)
 
     def step(self) -> None:
         """End a step, where no optimizer was given that would tell."""
@@ -153,6 +154,11 @@ class Watch(AbstractContextManager["Watch"]):
         """The newest measured numbers as a table, for a notebook or a terminal."""
         self.flush()
         return Snapshot(self._recorder.newest if self._recorder else None, self._probe.network)
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps completed, those before a resumed run's resuming included."""
+        return self._probe.step
 
     @property
     def unseen(self) -> dict[str, str]:
@@ -223,8 +229,8 @@ class _Recorder:
             self._handle = self.optimizers[0].register_step_pre_hook(self._tell_learning_rate)
 
     @_counted
-    def add(self, scalars: dict[str, float | Tensor]) -> None:
-        """Scalars by name, told between two steps or in one."""
+    def add(self, scalars: dict[str, float | Tensor], step: int | None = None) -> None:
+        """Scalars by name, told between two steps or in one, if not of a given one."""
         if self._log is None:
             return
         for name, value in scalars.items():
@@ -235,19 +241,19 @@ class _Recorder:
                 raise InputError(f"probe.log: {name} should be a single number, got a tensor {tuple(value.shape)}")
             self._own_lr |= tag == "lr"
             number = value.detach().clone() if isinstance(value, Tensor) else float(value)
-            step = self._step_of(tag, name)
-            self._scalars.setdefault(step, {})[tag] = number
+            belongs_to = self._step_of(tag, name) if step is None else step
+            self._scalars.setdefault(belongs_to, {})[tag] = number
             here = not isinstance(number, Tensor) or number.is_cpu  # else it is looked at when it is written
             if tag == TAGS["loss"] and here and not math.isfinite(number):
                 with self._sparing_the_training():
-                    self._tell_loss(step)
+                    self._tell_loss(belongs_to)
         if time.monotonic() - self._flushed_s > _LONGEST_WAIT_S:
             self.flush()
 
     def _step_of(self, tag: str, name: str) -> int:
         """Whether a tag is told before or after the update, the first step and measured ones show for the others."""
         completed = self.probe.step
-        if name.startswith("val_"):
+        if name.startswith("val_") or tag.endswith("/val"):
             return completed
         if completed == self._first_step:
             self._after_update[tag] = False

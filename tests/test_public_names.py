@@ -32,3 +32,18 @@ def test_reading_a_run_imports_no_torch(tmp_path: Path) -> None:
     )
     printed = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
     assert printed.split() == ["0.5", "False"]
+
+
+def test_the_first_use_of_a_name_draws_no_random_number() -> None:
+    """A loop may have been seeded before it comes to its first `nnvis.watch`."""
+    code = """
+import random, numpy, torch, nnvis
+for seed in (random.seed, numpy.random.seed, torch.manual_seed):
+    seed(0)
+nnvis.watch
+drawn = random.random(), numpy.random.rand(), torch.rand(1).item()
+for seed in (random.seed, numpy.random.seed, torch.manual_seed):
+    seed(0)
+assert drawn == (random.random(), numpy.random.rand(), torch.rand(1).item())
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)

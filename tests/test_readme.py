@@ -109,6 +109,62 @@ def test_your_own_loop(folder: Path) -> None:
     assert load_run(folder / "runs" / "mine").layers["grad_norm"].steps.tolist() == [0, 10, 20]
 
 
+BY_LIBRARIES = """
+import numpy, pytorch_lightning, torch
+from skorch import NeuralNetClassifier
+from transformers import Trainer, TrainingArguments
+
+class Network(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer, self.nonlinearity = torch.nn.Linear(4, 3), torch.nn.LogSoftmax(-1)
+
+    def forward(self, X):
+        return self.nonlinearity(self.layer(X))
+
+class Module(pytorch_lightning.LightningModule):
+    def __init__(self):
+        super().__init__()
+        self.network = Network()
+
+    def training_step(self, batch, batch_idx):
+        return torch.nn.functional.nll_loss(self.network(batch[0]), batch[1])
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+class WithLoss(Network):
+    def forward(self, X, labels):
+        return {"loss": torch.nn.functional.nll_loss(super().forward(X), labels)}
+
+inputs, targets = numpy.random.randn(100, 4).astype(numpy.float32), numpy.random.randint(0, 3, 100)
+data = torch.utils.data.TensorDataset(torch.from_numpy(inputs), torch.from_numpy(targets))
+loader = torch.utils.data.DataLoader(data, 10)
+rows = [{"X": X, "labels": y} for X, y in data]
+module, model = Module(), WithLoss()
+arguments = TrainingArguments("theirs", report_to=[], use_cpu=True, disable_tqdm=True)
+"""
+
+
+def test_loops_of_libraries(folder: Path) -> None:
+    (callbacks,) = (fence.text for fence in FENCES if "WatchCallback(" in fence.text)
+    subprocess.run([sys.executable, "-c", BY_LIBRARIES + callbacks], cwd=folder, check=True, capture_output=True)
+    for name, steps in (("lightning", 30), ("trainer", 39), ("skorch", 10)):
+        run = load_run(folder / "runs" / f"by_{name}")
+        assert (run.summary["status"], run.summary["steps"]) == ("completed", steps)
+        assert run.layers["grad_norm"].steps.tolist() == list(range(0, steps, 10))
+
+
+def test_the_picture_of_a_watched_loop(folder: Path) -> None:
+    subprocess.run([sys.executable, ROOT / ".github" / "dead_units.py"], cwd=folder, check=True)
+    dead = load_run(folder / "runs" / "dead_units").layers["dead_fraction"]
+    before, after = (
+        dead.values[(dead.steps >= first) & (dead.steps < last)] for first, last in ((100, 144), (180, 400))
+    )
+    assert before.mean(0).max() < 0.4
+    assert after.mean(0).min() > 0.6
+
+
 def test_the_demonstration(folder: Path) -> None:
     done = subprocess.run([*module("nnvis"), "demo"], cwd=folder, capture_output=True, text=True, check=True)
     starved, fed, *_ = done.stdout.splitlines()
@@ -134,7 +190,7 @@ def test_the_table_of_commands_is_complete() -> None:
 
 def test_links_lead_somewhere() -> None:
     links = re.findall(r"\]\(([^)]+)\)", TEXT)
-    assert len(links) == 4
+    assert len(links) == 5
     assert all((ROOT / link).is_file() for link in links)
 
 

@@ -139,6 +139,23 @@ def test_own_scalars_belong_to_the_step_in_progress_or_to_the_one_just_ended(tmp
     assert run.summary["metrics"]["val"] == {"loss": 0.5, "accuracy": 0.75}
 
 
+def test_own_scalars_can_name_their_step_and_their_split(tmp_path):
+    model = network()
+    optimizer = sgd(model)
+    with nnvis.watch(model, optimizer, log_dir=tmp_path / "run", every=1) as probe:
+        for _ in range(3):
+            train(model, optimizer, 1)
+            loss_of(model)  # the next step has begun: what is told now would be taken for its own
+            probe.log(probe.steps - 1, loss=probe.steps)
+        probe.log(**{"f1/val": 0.5})
+    run = nnvis.load_run(tmp_path / "run")
+    assert (run.scalars["loss/train"].steps.tolist(), run.scalars["loss/train"].values.tolist()) == (
+        [0, 1, 2],
+        [1, 2, 3],
+    )
+    assert run.scalars["f1/val"].steps.tolist() == [3]
+
+
 def test_a_directory_with_a_run_is_refused_unless_it_goes_on(tmp_path):
     model = network()
     optimizer = sgd(model)
@@ -706,7 +723,7 @@ def test_nothing_measured_is_told(tmp_path):
 
     def run() -> None:
         with nnvis.watch(model, optimizer, log_dir=tmp_path, every=1):
-            model[0](data()[0]).sum().backward()  # the model itself is never called
+            loss_of(copy.deepcopy(model)).backward()  # the model itself is never called, nor is a part of it
             optimizer.step()
 
     with pytest.warns(UserWarning, match="nothing was measured"):

@@ -49,18 +49,25 @@ class ParameterReadings:
             }
 
     @torch.no_grad()
-    def before_update(self, positions: Iterable[int]) -> None:
+    def before_update(self, positions: Iterable[int], *, gradients_are_there: bool = True) -> None:
         """Remember where these parameters are, and what is left of their gradients after clipping."""
         values = {i: self.parameters[i] for i in positions if not self.parameters[i].is_meta}
-        grads = _gradients((i, self.parameters[i]) for i in values) if self.grad_norms else {}
+        read = gradients_are_there and self.grad_norms
+        grads = _gradients((i, self.parameters[i]) for i in values) if read else {}
         found = norms([*values.values(), *grads.values()])
         self.weight_norms |= zip(values, found, strict=False)
         self.clipped_norms |= zip(grads, found[len(values) :], strict=True)
         self._before = {i: value.clone() for i, value in values.items()}
 
     @torch.no_grad()
-    def after_update(self) -> None:
-        """Measure how far each of them moved; the copies are let go."""
+    def after_update(self, *, gradients_came: bool = False) -> None:
+        """Measure how far each of them moved; the copies are let go.
+
+        `gradients_came` during the update, from a closure: what clipping left of them is still there.
+        """
+        if gradients_came:
+            grads = _gradients((i, self.parameters[i]) for i in self._before)
+            self.clipped_norms |= zip(grads, norms([*grads.values()]), strict=True)
         if self._before:
             now: list[Tensor] = [self.parameters[i] for i in self._before]
             moves = list(self._before.values())

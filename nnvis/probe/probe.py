@@ -293,13 +293,14 @@ class Probe:
     def _before_update(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         if self._current is not None:
             owned = (id(p) for group in optimizer.param_groups for p in group["params"])
-            self._current.parameters.before_update([self._positions[p] for p in owned if p in self._positions])
+            positions = [self._positions[p] for p in owned if p in self._positions]
+            self._current.parameters.before_update(positions, gradients_are_there=not _has_closure(args, kwargs))
             self._current.optimizer_scale = getattr(optimizer, "grad_scale", None)  # a fused optimizer unscales inside
 
     @_spares_the_training
     def _after_update(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         if self._current is not None:
-            self._current.parameters.after_update()
+            self._current.parameters.after_update(gradients_came=_has_closure(args, kwargs))
         if optimizer is not self._optimizers[0]:
             return
         if _was_skipped(optimizer):
@@ -357,11 +358,15 @@ class Probe:
     def _before_forward(self, module: nn.Module, inputs: Any) -> None:
         if is_compiling():
             return
-        if module is self._model and self._current is not None and not self._paused and torch.is_grad_enabled():
+        step = self._current
+        if step is None or self._paused:
+            return
+        is_root = module is self._model
+        if (is_root or (step.open_pass is None and module in self._parts)) and torch.is_grad_enabled():
             again = torch._C._current_graph_task_id() != -1  # activation checkpointing, of the whole model
-            if not again or self._current.last_pass is None or self._current.last_pass.again:  # else it has been read
-                self._current.begin_pass(again=again)
-        elif module in self._in_place:
+            if not again or (is_root and (step.last_pass is None or step.last_pass.again)):  # else it has been read
+                step.begin_pass(again=again, of_parts=not is_root)  # by a loop that calls parts, and never the model
+        if module in self._in_place:
             self._look_at_inputs(module, inputs)
 
     @_spares_the_training
@@ -376,7 +381,8 @@ class Probe:
         if step is None or self._paused:
             return
         forward_pass = step.open_pass
-        recomputed = forward_pass is None and torch._C._current_graph_task_id() != -1  # activation checkpointing
+        recomputed = forward_pass is None or forward_pass.of_parts
+        recomputed = recomputed and torch._C._current_graph_task_id() != -1  # activation checkpointing
         if recomputed:
             forward_pass = step.last_pass
         if forward_pass is None:
@@ -447,6 +453,8 @@ class Probe:
     def _output_gradient_arrived(
         self, step: _Step, forward_pass: ForwardPass, reading: CallReading, gradient: Tensor
     ) -> None:
+        if not step.awaits_end_of_backward and step.open_pass is not None and step.open_pass.of_parts:
+            self._end_pass(step, step.open_pass)
         if not forward_pass.backpropagated:
             begins = not step.awaits_end_of_backward
             if begins and step.backpropagated and self._gradients_were_cleared(step):
@@ -503,7 +511,7 @@ class NullProbe(AbstractContextManager["NullProbe"]):
     """Stands in for a `Probe` where nothing is measured."""
 
     seconds = 0.0
-    steps_measured = 0
+    steps_measured = step = 0
     failure = ""
     recent: Sequence[Measurement] = ()
     wiring = Wiring()
@@ -547,9 +555,9 @@ class _Step:
         self.awaits_end_of_backward = False
         self.optimizer_scale: Tensor | None = None
 
-    def begin_pass(self, *, again: bool) -> None:
+    def begin_pass(self, *, again: bool, of_parts: bool) -> None:
         number = self.last_pass.number + 1 if self.last_pass else 0
-        self.open_pass = self.last_pass = ForwardPass(number, again)
+        self.open_pass = self.last_pass = ForwardPass(number, again, of_parts)
         self.passes.add(self.open_pass)
 
     def unhook(self) -> None:
@@ -592,6 +600,11 @@ def _layer_info(name: str, reading: CallReading) -> LayerInfo:
         trainable=sum(p.numel() for p in parameters if p.requires_grad),
         group="nonlinearity" if reading.layer.nonlinearity else "",
     )
+
+
+def _has_closure(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
+    """Whether `optimizer.step` was given a closure, so that it runs the backward pass itself."""
+    return (args[1] if len(args) > 1 else kwargs.get("closure")) is not None
 
 
 def _was_skipped(optimizer: Optimizer) -> bool:

@@ -80,10 +80,14 @@ class CallReading:
 
 @dataclass(eq=False)
 class ForwardPass:
-    """One forward pass of the root, while it runs and after."""
+    """One forward pass of the root, while it runs and after.
+
+    `of_parts`: where the root is never called, all calls of its parts until the next backward pass begins.
+    """
 
     number: int = 0  # within its step
     again: bool = False  # whether it ran within a backward pass, and without gradients before
+    of_parts: bool = False
     readings: dict[CallKey, CallReading] = field(default_factory=dict)
     calls: dict[str, int] = field(default_factory=dict)  # by layer, so far
     units_in_dim_1: bool = False

@@ -286,7 +286,70 @@ def test_of_a_closure_the_last_evaluation_counts():
         optimizer.step(closure)
     assert [m.step for m in written] == [0, 1]
     assert written[1].scalars["grad_norm/total"] == pytest.approx(seen[-1], rel=1e-4)
+    assert written[1].scalars["clip_factor"] == pytest.approx(1.0)
     assert written.value("activation_nonfinite", "0", step=1) == 0
+
+
+def test_a_closure_that_clips_after_a_micro_batch_outside_of_it():
+    """As trainers do that hand `optimizer.step` a closure, and accumulate."""
+    inputs, written = batch(12, 6), [Steps(), Steps()]
+    for in_closure in (False, True):
+        model = mlp()
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+
+        def second(model: nn.Module = model) -> None:
+            (loss_on(inputs[6:])(model) / 2).backward()
+            nn.utils.clip_grad_norm_(model.parameters(), 0.01)
+
+        with Probe(model, [optimizer], write=written[in_closure].append, every=1):
+            (loss_on(inputs[:6])(model) / 2).backward()
+            if in_closure:
+                optimizer.step(second)  # pyright: ignore[reportArgumentType]
+            else:
+                second()
+                optimizer.step()
+    plain, ours = written
+    assert 0 < plain[0].scalars["clip_factor"] < 0.1
+    assert ours[0].scalars == pytest.approx(plain[0].scalars)
+    for quantity, column in plain[0].layers.items():
+        np.testing.assert_array_equal(ours.column(quantity).values, column.values, err_msg=quantity)
+
+
+def test_two_forward_passes_of_one_backward_pass_are_pooled():
+    inputs = batch(12, 6)
+    pair = watch(mlp(), lambda model: model(inputs[:4]).square().sum() + model(inputs[4:]).square().sum())
+    whole = watch(mlp(), lambda model: model(inputs).square().sum())
+    for quantity, column in whole[0].layers.items():
+        np.testing.assert_allclose(pair.column(quantity).values, column.values, rtol=1e-4, err_msg=quantity)
+
+
+def test_a_model_whose_parts_alone_are_called():
+    """As a training step does that calls `self.encoder` and `self.head`: the pass is all until the backward pass."""
+
+    class Parts(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.encoder, self.head = nn.Sequential(mlp()[0], mlp()[1]), mlp()[2]
+            self.encoder.requires_grad_(False)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.head(self.encoder(x).detach().requires_grad_())
+
+    def by_parts(model: Parts) -> Tensor:
+        with torch.no_grad():
+            model.head(model.encoder(100 * inputs))  # does not count
+        return model.head(model.encoder(inputs).detach().requires_grad_()).square().sum()
+
+    inputs = batch(9, 6)
+    whole = watch(Parts(), lambda model: model(inputs).square().sum(), steps=2)
+    parts = watch(Parts(), by_parts, steps=2)
+    assert whole.column("activation_mean").layers == ("encoder.0", "encoder.1", "head")
+    for step in (0, 1):
+        assert parts[step].scalars == pytest.approx(whole[step].scalars)
+        for quantity, column in whole[step].layers.items():
+            ours = parts.column(quantity, step)
+            assert ours.layers == column.layers
+            np.testing.assert_array_equal(ours.values, column.values, err_msg=quantity)
 
 
 def test_steps_are_numbered_by_the_updates_before_them():
