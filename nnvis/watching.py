@@ -28,15 +28,15 @@ from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
-from nnvis.diagnosis import diagnose
 from nnvis.errors import InputError
 from nnvis.probe import FirstNonfinite, NullProbe, Probe, first_nonfinite
 from nnvis.probe.checks import Checker, Rows
 from nnvis.probe.layers import find_layers
 from nnvis.probe.schedule import Schedule
-from nnvis.record import EventLog, Measurement, load_run, read_json, write_findings, write_json
+from nnvis.record import EventLog, Measurement, load_run, read_json, write_json
 from nnvis.record.reader import event_files
 from nnvis.record.snapshot import Snapshot
+from nnvis.training.examination import Examination, conclude_diagnosis
 from nnvis.training.run_directory import environment
 
 TAGS = {
@@ -147,7 +147,7 @@ class Watch(AbstractContextManager["Watch"]):
                 raise InputError("probe.step() is for a watch without an optimizer; here optimizer.step() ends a step")
             self._probe.end_step()
             if self._recorder:
-                self._recorder.check_if_due()
+                self._recorder.examine()
 
     def pause(self) -> AbstractContextManager[None]:
         """While inside, nothing is measured: for passes that are no training. Passes without gradients never are."""
@@ -190,7 +190,13 @@ class _Recorder:
         self, log: EventLog, optimizers: list[Optimizer], device: str, first_step: int, checker: Checker | None
     ) -> None:
         self.optimizers = optimizers
-        self._checker, self._schedule = checker, Schedule(first_step=first_step)
+        self._examination = Examination(
+            checker,
+            Schedule(first_step=first_step),
+            log,
+            earlier=load_run(log.path.parent).checks if first_step else (),
+            tell=lambda text: warnings.warn(f"nnvis: {text}", stacklevel=2),
+        )
         self._first_step = first_step
         self.newest: Measurement | None = None
         self.nonfinite: FirstNonfinite | None = None
@@ -217,8 +223,8 @@ class _Recorder:
         self.probe.__enter__()
         if self.optimizers:
             self._handles.append(self.optimizers[0].register_step_pre_hook(self._tell_learning_rate))
-            self._handles.append(self.optimizers[0].register_step_post_hook(lambda *_: self.check_if_due()))
-        self.check_if_due()
+            self._handles.append(self.optimizers[0].register_step_post_hook(lambda *_: self.examine()))
+        self.examine()
 
     def add(self, scalars: dict[str, float | Tensor]) -> None:
         """Scalars by name, told between two steps or in one."""
@@ -236,20 +242,15 @@ class _Recorder:
         if time.monotonic() - self._flushed_s > _LONGEST_WAIT_S:
             self.flush()
 
-    def check_if_due(self) -> None:
-        """Look at the fixed rows, after as many updates as there have been."""
-        if self._checker is not None and self._schedule.due(self.probe.step):
-            self._check()
-
-    def _check(self) -> None:
-        step, checker = self.probe.step, self._checker
-        if checker is None or self._log is None or step <= self._schedule.last:
+    def examine(self, *, at_end: bool = False) -> None:
+        """Look at the fixed rows, if that is due after as many updates as there have been."""
+        if self._log is None:
             return
-        with _told_once("nnvis stops checking its fixed rows, training goes on"):
-            with self._schedule.timed(step), self.probe.pause():
-                self._log.check(checker.check(step))
+        with _told_once("nnvis stops recording, training goes on"):
+            with self.probe.pause():
+                self._examination.look(self.probe.step, at_end=at_end)
             return
-        self._checker = None
+        self._give_up()
 
     def _step_of(self, tag: str, name: str) -> int:
         """Whether a tag is told before or after the update, the first step and measured ones show for the others."""
@@ -293,13 +294,14 @@ class _Recorder:
         if self.probe.step > self._first_step and not self.probe.steps_measured:
             warnings.warn("nnvis: nothing was measured: no measured step had a pass through the model", stacklevel=4)
         if error is None:
-            self._check()
+            self.examine(at_end=True)
+        if self._log is None:
+            return
         with _told_once("the end of the record could not be written"):
             self._write_scalars(before=None)
             self._log.close()
             write_json(self._directory / "summary.json", self._summary(error))
-            found = diagnose(load_run(self._directory))
-            write_findings(self._directory, found.findings, found.not_judged)
+            conclude_diagnosis(load_run(self._directory))
         self._give_up()
 
     def _write_scalars(self, before: int | None) -> None:
@@ -358,8 +360,8 @@ class _Recorder:
                 "steps_measured": probe.steps_measured,
                 "overhead_fraction": probe.seconds / elapsed if elapsed else 0.0,
                 "unseen": probe.unseen,
-                "check_seconds": self._schedule.seconds,
             },
+            "diagnosis": self._examination.account,
             **({"nonfinite": asdict(self.nonfinite)} if self.nonfinite else {}),
             **({"error": str(error)} if error else {}),
         }

@@ -69,7 +69,7 @@ def not_learning(run: Run) -> list[Finding]:
 def underfitting(run: Run, *, margin: float = 0.05, clear: float = 0.1) -> list[Finding]:
     """At the end the network does worse than a linear baseline on the same rows, at two checks in a row.
 
-    The baseline is cross-validated and sees at most 64 principal components; the test is paired (99%), the margins are
+    A warning where `not_learning` says more. The baseline is cross-validated and sees at most 64 principal components; the test is paired (99%), the margins are
     shares of the best constant output's loss. Wrong for networks that are not meant to see what the baseline sees.
     """
     require_late(run)
@@ -87,7 +87,7 @@ def underfitting(run: Run, *, margin: float = 0.05, clear: float = 0.1) -> list[
     return [
         Finding(
             symptom="underfitting",
-            severity="error" if all(w.low > clear for w in worse) else "warning",
+            severity="error" if all(w.low > clear for w in worse) and not stuck(run) else "warning",
             layers=(),
             first_step=last_two(run)[0].step,
             value=worse[-1].mean,

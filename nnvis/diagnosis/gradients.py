@@ -115,8 +115,14 @@ def exploding_gradients(run: Run, *, limit: float = 3.0, sigmas: float = 6.0) ->
     Limits: diagnosis.md (+3 at initialisation; 6 robust sigmas above the running median, sustained). Wrong for a
     network that starts so and trains well: that is why it is a warning until the loss says otherwise.
     """
-    found = _exploding_at_start(run, limit) if run.checks and run.checks[0].step == 0 else []
-    return found or _exploding_later(run, sigmas)
+    seen = bool(run.checks) and run.checks[0].step == 0
+    found = _exploding_at_start(run, limit) if seen else []
+    try:
+        return found or _exploding_later(run, sigmas)
+    except NotJudged:
+        if seen:
+            return []
+        raise
 
 
 def _exploding_at_start(run: Run, limit: float) -> list[Finding]:

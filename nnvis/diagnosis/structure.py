@@ -98,7 +98,7 @@ def output_mismatch(run: Run, *, outside: float = 0.05) -> list[Finding]:
             threshold=math.nan,
             evidence="; ".join(f[1] for f in found),
             causes=tuple(cause for f in found for cause in f[3]),
-            figure="network",
+            figure="learning_curves",
             remedies=remedies("output_mismatch"),
         )
     ]
@@ -194,7 +194,7 @@ def missing_nonlinearity(run: Run) -> list[Finding]:
                 + (f"; {without}" if without else "")
             ),
             causes=("an activation is missing",),
-            figure="network",
+            figure="gradient_flow",
             remedies=remedies("missing_nonlinearity"),
         )
     ]

@@ -119,7 +119,7 @@ def symmetric_units(run: Run, *, share: float = 0.5) -> list[Finding]:
                 f"outgoing weights at the start and still at step {last.step:,}: they do the work of one"
             ),
             causes=("all weights start the same: a constant initialisation",),
-            figure="network",
+            figure="grad_norm",
             remedies=remedies("symmetric_units"),
         )
     ]

@@ -53,6 +53,13 @@ class Rows(NamedTuple):
         """The rows on a device."""
         return Rows(*(_mapped(part, lambda t: t.to(device)) for part in self))
 
+    def some(self, most: int) -> Rows:
+        """At most so many rows, in an order that has nothing to do with theirs; always the same, and a copy."""
+        order = torch.randperm(len(self), generator=torch.Generator().manual_seed(0))[:most]
+        return Rows(
+            *(_mapped(part, lambda t: t.detach()[order.to(t.device)] if t.dim() else t.clone()) for part in self)
+        )
+
     def part(self, start: int, stop: int) -> Rows:
         """The rows from `start` to `stop`."""
         return Rows(_cut(self.inputs, start, stop), _cut(self.targets, start, stop))
@@ -70,7 +77,7 @@ class Checker:
         val: Rows | None = None,
         forward: Callable[[Any], Any] | None = None,
     ) -> None:
-        """`forward` calls the model, in autocast say. Rows beyond the first 1024 are left out.
+        """`forward` calls the model, in autocast say. Of more than 1024 rows some are picked, always the same.
 
         Raises ValueError for fewer than 8 rows.
         """
@@ -78,10 +85,10 @@ class Checker:
         self._model: nn.Module = inner.module if isinstance(inner, DistributedDataParallel) else inner
         self._loss_fn = loss_fn
         self._forward = forward or self._call
-        self._rows = _copied(rows.part(0, MOST_ROWS))
+        self._rows = rows.some(MOST_ROWS)
         if len(self._rows) < BATCHES:
             raise ValueError(f"a check needs at least {BATCHES} rows, got {len(self._rows)}")
-        self._val = _copied(val.part(0, MOST_ROWS)) if val is not None and len(val) else None
+        self._val = val.some(MOST_ROWS) if val is not None and len(val) else None
         self._facts: dict[str, Any] = {}
         self._graph: Graph | None = None
         self._loss = LossFacts("")
@@ -539,10 +546,6 @@ def _cut(value: Any, start: int, stop: int) -> Any:
 
 def _detached(value: Any) -> Any:
     return _mapped(value, Tensor.detach)
-
-
-def _copied(rows: Rows) -> Rows:
-    return Rows(*(_mapped(part, lambda t: t.detach().clone()) for part in rows))
 
 
 def _requiring_gradient(inputs: Any) -> Any:
