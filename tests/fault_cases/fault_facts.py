@@ -32,7 +32,8 @@ class Case:
     optimizer: dict[str, Any]
     batch_size: int
     loss: str
-    epochs: int | None = None  # None: until MOST_STEPS
+    epochs: int | None = None  # None: until most_steps
+    most_steps: int = MOST_STEPS  # fewer where a step is slow
     healed_by: str = ""
     healed: dict[str, Any] | None = None
 
@@ -47,10 +48,10 @@ class Case:
 
     @property
     def steps(self) -> int:
-        """As many as in the source, though the rows may be fewer here; at most MOST_STEPS."""
+        """As many as in the source, though the rows may be fewer here; at most `most_steps`."""
         if self.epochs is None:
-            return MOST_STEPS
-        return min(MOST_STEPS, self.epochs * math.ceil(self.source_rows / self.batch_size))
+            return self.most_steps
+        return min(self.most_steps, self.epochs * math.ceil(self.source_rows / self.batch_size))
 
 
 def read_facts(path: Path = FACTS) -> dict[str, Case]:

@@ -31,7 +31,7 @@ class Expected:
     itself: bool = True  # whether its own symptom already names the cause, as `unnormalized_inputs` does
 
 
-_START = "initialis|weights start|start large|start small"
+_START = "initialis|weights start|starts with large weights"
 EXPECTED: dict[str, Expected] = {
     # Symptoms that have causes: the finding's causes must name one.
     "vanishing_gradient": Expected(
@@ -68,12 +68,14 @@ EXPECTED: dict[str, Expected] = {
     ),
     "unnormalized_input": Expected(
         ("unnormalized_inputs", "bad_initial_loss", "exploding_gradients", "saturated_activations", "dead_units"),
-        "inputs",
+        "inputs .*(standardis|normalis|scale|far from)",
     ),
-    "unnormalized_target": Expected(("unnormalized_targets", "output_mismatch", "bad_initial_loss"), "targets"),
+    "unnormalized_target": Expected(
+        ("unnormalized_targets", "output_mismatch", "bad_initial_loss"), "targets .*(standardis|normalis|scale)"
+    ),
     "wrong_output_activation": Expected(
         ("output_mismatch", "zero_gradients", "bad_initial_loss", "loss_mismatch"),
-        "output|softmax|logits|probabilit",
+        "output activation|output or the loss|softmax|sigmoid|logits|probabilit",
     ),
     "double_softmax": Expected(("output_mismatch",), "softmax|logits"),
     "wrong_loss": Expected(("loss_mismatch", "output_mismatch"), "another task|loss for|classes"),

@@ -54,7 +54,8 @@ def test_every_case_and_root_cause_is_known(facts: dict[str, Case]) -> None:
 def test_as_many_steps_as_in_the_source(facts: dict[str, Case]) -> None:
     assert facts["at_blob_relu15_dying"].steps == 300 * math.ceil(700 / 256)
     assert facts["tb_ips15_lr"].steps == 100
-    assert facts["at_mnist_relu34_he"].steps == facts["td_deep_clean"].steps == 1500
+    assert facts["at_circle_sigmoid8_vanish"].steps == 1500
+    assert facts["td_deep_clean"].steps == facts["td_deep_no_bn"].steps == 500
 
 
 def test_a_healed_case_differs_by_its_remedy_alone(facts: dict[str, Case]) -> None:
