@@ -187,10 +187,16 @@ def figures(argv: Sequence[str]) -> int:
     parser.add_argument("run", metavar="PATH", help="a run's directory")
     parser.add_argument("--out", type=Path, metavar="DIR", help="where they go (default: PATH/figures)")
     options = parser.parse_args(argv)
-    from nnvis.figures import draw_run
+    from nnvis.diagnosis import diagnose
+    from nnvis.figures import draw_findings, draw_run
     from nnvis.record import load_run
 
-    print(*draw_run(load_run(options.run), options.out or Path(options.run) / "figures"), sep="\n")
+    run, out = load_run(options.run), options.out or Path(options.run) / "figures"
+    files = draw_run(run, out)
+    files += [
+        out / Path(finding.figure).name for finding in draw_findings(run, diagnose(run), out) if "/" in finding.figure
+    ]
+    print(*files, sep="\n")
     return DONE
 
 

@@ -14,6 +14,7 @@ run = nnvis.load_run("runs/mine")        # while it trains, too
 from __future__ import annotations
 
 import contextlib
+import sys
 import time
 import warnings
 from collections.abc import Callable, Iterable, Sequence
@@ -33,7 +34,7 @@ from nnvis.probe import FirstNonfinite, NullProbe, Probe, first_nonfinite
 from nnvis.probe.checks import Checker, Rows
 from nnvis.probe.layers import find_layers
 from nnvis.probe.schedule import Schedule
-from nnvis.record import EventLog, Measurement, load_run, read_json, write_json
+from nnvis.record import EventLog, Finding, Measurement, load_run, read_json, write_json
 from nnvis.record.reader import event_files
 from nnvis.record.snapshot import Snapshot
 from nnvis.training.examination import Examination, conclude_diagnosis
@@ -195,7 +196,8 @@ class _Recorder:
             Schedule(first_step=first_step),
             log,
             earlier=load_run(log.path.parent).checks if first_step else (),
-            tell=lambda text: warnings.warn(f"nnvis: {text}", stacklevel=2),
+            tell=lambda text: print(f"nnvis: {text}", file=sys.stderr, flush=True),
+            picture=self._picture,
         )
         self._first_step = first_step
         self.newest: Measurement | None = None
@@ -241,6 +243,13 @@ class _Recorder:
             self._scalars.setdefault(self._step_of(tag, name), {})[tag] = number
         if time.monotonic() - self._flushed_s > _LONGEST_WAIT_S:
             self.flush()
+
+    def _picture(self, finding: Finding) -> bytes | None:
+        """Draws the figure of a finding that has just become certain, as PNG."""
+        from nnvis.figures import draw_finding
+
+        path = draw_finding(load_run(self._directory), finding, self._directory / "figures")
+        return path.read_bytes() if path else None
 
     def examine(self, *, at_end: bool = False) -> None:
         """Look at the fixed rows, if that is due after as many updates as there have been."""

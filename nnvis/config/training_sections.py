@@ -185,7 +185,7 @@ class Training(Section):
         return self
 
 
-SYMPTOMS = (
+Symptom = Literal[
     "nonfinite_values",
     "not_learning",
     "vanishing_gradients",
@@ -205,7 +205,7 @@ SYMPTOMS = (
     "bad_labels",
     "class_imbalance",
     "missing_nonlinearity",
-)
+]
 """What a diagnosis can find."""
 
 
@@ -214,7 +214,7 @@ class Diagnosis(Section):
 
     every: PositiveInt | Literal["auto"] | None = "auto"
     """Steps between checks; auto: eleven over the run; null: none."""
-    stop_on: list[Literal[SYMPTOMS]] = []
+    stop_on: list[Symptom] = []
     """Findings of severity error that end the run."""
 
 

@@ -26,7 +26,7 @@ FEWEST_ROWS = 32
 FEWEST_STEPS = 50
 """A run of fewer updates has hardly begun: nothing is said about what it did not reach."""
 BUDGET_SHARE = 0.2
-"""After this share of its budget a network that learns has shown it (diagnosis.md: none after 20% of the budget)."""
+"""After this share of its budget a network that learns has shown it."""
 
 
 class NotJudged(Exception):  # noqa: N818 (not an error: the record cannot tell)
@@ -130,7 +130,7 @@ def newest_step(run: Run) -> int:
 
 
 def require_late(run: Run) -> None:
-    """Raises NotJudged before a fifth of the budget is used, where the budget is unknown, and for a handful of steps."""
+    """Raises NotJudged before a fifth of the budget, where the budget is unknown, and for a handful of steps."""
     total, now = budget(run), newest_step(run)
     if total is None:
         raise NotJudged("the run has not ended, and how long it is to be is not known")

@@ -66,11 +66,12 @@ def not_learning(run: Run) -> list[Finding]:
     ]
 
 
-def underfitting(run: Run, *, margin: float = 0.05, clear: float = 0.1) -> list[Finding]:
+def underfitting(run: Run, *, margin: float = 0.05) -> list[Finding]:
     """At the end the network does worse than a linear baseline on the same rows, at two checks in a row.
 
-    A warning where `not_learning` says more. The baseline is cross-validated and sees at most 64 principal components; the test is paired (99%), the margins are
-    shares of the best constant output's loss. Wrong for networks that are not meant to see what the baseline sees.
+    A warning: it has learned something, or else `not_learning` says more. The baseline is cross-validated and sees at
+    most 64 principal components; the test is paired (99%), the margin a share of the best constant output's loss. Wrong
+    for networks that are not meant to see what the baseline sees.
     """
     require_late(run)
     if not ended(run):
@@ -87,7 +88,7 @@ def underfitting(run: Run, *, margin: float = 0.05, clear: float = 0.1) -> list[
     return [
         Finding(
             symptom="underfitting",
-            severity="error" if all(w.low > clear for w in worse) and not stuck(run) else "warning",
+            severity="warning",
             layers=(),
             first_step=last_two(run)[0].step,
             value=worse[-1].mean,
@@ -106,7 +107,7 @@ def underfitting(run: Run, *, margin: float = 0.05, clear: float = 0.1) -> list[
 def overfitting(run: Run, *, level: float = 0.01, least: float = 0.1, of_constant: float = 0.02) -> list[Finding]:
     """The loss of the validation rows lies above its best, row by row, at two checks in a row, while training goes on.
 
-    Paired per row (one-sided, p < 0.01 at each; diagnosis.md), and by at least a tenth of the best one and 2% of the
+    Paired per row (one-sided, p < 0.01 at each), and by at least a tenth of the best one and 2% of the
     best constant output's: smaller rises are significant, but nobody's fault. Not the gap between the two losses. A
     note where early stopping puts the best weights back.
     """
@@ -146,8 +147,8 @@ def overfitting(run: Run, *, level: float = 0.01, least: float = 0.1, of_constan
             threshold=least,
             evidence=(
                 f"the loss of {losses.shape[1]:,} validation rows was best at step {with_val[best].step:,} "
-                f"({means[best]:.4g}) and is {means[-1]:.4g} at step {with_val[-1].step:,}: +{rises[-1].mean:.3g} a row "
-                f"(98% interval {rises[-1].low:.3g} to {rises[-1].high:.3g}), while the training loss fell from "
+                f"({means[best]:.4g}) and is {means[-1]:.4g} at step {with_val[-1].step:,}: +{rises[-1].mean:.3g} a "
+                f"row (98% interval {rises[-1].low:.3g} to {rises[-1].high:.3g}), while the training loss fell from "
                 f"{training[0]:.4g} to {training[1]:.4g}" + ("; the best weights were put back" if put_back else "")
             ),
             causes=("more freedom than the training rows can fill", "noise in the labels", "training goes on too long"),
@@ -190,7 +191,8 @@ def learning_rate_too_high(run: Run, *, errors: float = 3.0, rise: float = 0.1) 
     with contextlib.suppress(NotJudged):
         constant = float(constant_loss(run).mean())
     worse = constant is not None and all(means[i] > constant + rise * scale for i in (-2, -1))
-    what = f"from {means[best]:.4g} at step {seen[best].step:,} to {means[last_finite]:.4g} at step {seen[last_finite].step:,}"
+    highest, when = means[last_finite], seen[last_finite].step
+    what = f"from {means[best]:.4g} at step {seen[best].step:,} to {highest:.4g} at step {when:,}"
     since = next((seen[i].step for i in grown), seen[last_finite].step)
     return [
         Finding(
@@ -216,9 +218,9 @@ def learning_rate_too_high(run: Run, *, errors: float = 3.0, rise: float = 0.1) 
 def bad_initial_loss(run: Run, *, nats: float = 1.0, times: float = 2.0) -> list[Finding]:
     """Before the first update the loss is 1 nat above that of guessing (classes), or twice E[y²] (numbers).
 
-    Limits: diagnosis.md. A network that knows nothing should not be sure of anything: the weights of the output layer
-    are too large, inputs or targets are not normalised, or the output does not go with the loss. Wrong for networks
-    that start from trained weights.
+    Limits: usual starts lie below both. A network that knows nothing should not be sure of anything: the weights of the
+    output layer are too large, inputs or targets are not normalised, or the output does not go with the loss. Wrong for
+    networks that start from trained weights.
     """
     start = at_start(run)
     kind, scale = fact(run, "loss", "kind"), abs(fact(run, "loss", "scale") or 1.0)

@@ -25,7 +25,8 @@ def unnormalized_inputs(
 ) -> list[Finding]:
     """Inputs whose rms lies outside [0.03, 10], far from 0 against their spread, or of sizes that differ 100-fold.
 
-    Limits: diagnosis.md. A fault only where the network makes no progress: large first weights, or a normalisation
+    Limits: a factor of 10 to 30 around what initialisations are made for (LeCun et al. 1998: mean 0, spread 1). A fault
+    only where the network makes no progress: large first weights, or a normalisation
     right behind the inputs, make up for any scale (then nothing is said).
     """
     facts = fact(run, "inputs")
@@ -70,7 +71,7 @@ def unnormalized_inputs(
 def unnormalized_targets(run: Run, *, low: float = 0.03, high: float = 10.0, offset: float = 10.0) -> list[Finding]:
     """Numbers to be predicted whose spread lies outside [0.03, 10], or that lie far from 0 against their spread.
 
-    Limits: diagnosis.md. Wrong where the output layer starts at the targets' mean and scale.
+    Limits: as for inputs. Wrong where the output layer starts at the targets' mean and scale.
     """
     facts, kind = fact(run, "targets"), fact(run, "loss", "kind")
     if not facts or not facts.get("known"):
@@ -97,8 +98,8 @@ def unnormalized_targets(run: Run, *, low: float = 0.03, high: float = 10.0, off
             value=value,
             threshold=limit,
             evidence=(
-                f"the targets lie between {facts['low']:.4g} and {facts['high']:.4g}: {'; '.join(p[2] for p in problems)}; "
-                f"{stuck or unknown or 'the network learns all the same'}"
+                f"the targets lie between {facts['low']:.4g} and {facts['high']:.4g}: "
+                f"{'; '.join(p[2] for p in problems)}; {stuck or unknown or 'the network learns all the same'}"
             ),
             causes=("the targets are not standardised",),
             figure="learning_curves",
@@ -128,7 +129,7 @@ def class_imbalance(run: Run, *, rare: float = 0.1, recall: float = 0.1) -> list
     common = float(shares.max())
     if not starved.any():
         return []
-    stuck, unknown = consequence(run)
+    stuck, _ = consequence(run)
     return [
         Finding(
             symptom="class_imbalance",
@@ -138,8 +139,8 @@ def class_imbalance(run: Run, *, rare: float = 0.1, recall: float = 0.1) -> list
             value=float(shares[starved].min()),
             threshold=rare,
             evidence=(
-                f"class {', '.join(map(str, np.flatnonzero(starved)))} has {shares[starved].sum():.1%} of the rows, the "
-                f"commonest {common:.1%}; {np.nan_to_num(recalls[-1][starved]).mean():.0%} of its rows are right"
+                f"class {', '.join(map(str, np.flatnonzero(starved)))} has {shares[starved].sum():.1%} of the rows, "
+                f"the commonest {common:.1%}; {np.nan_to_num(recalls[-1][starved]).mean():.0%} of its rows are right"
             ),
             causes=("the loss hardly feels the rare class",),
             figure="learning_curves",
@@ -149,7 +150,7 @@ def class_imbalance(run: Run, *, rare: float = 0.1, recall: float = 0.1) -> list
 
 
 def bad_labels(run: Run) -> list[Finding]:
-    """One class only, constant targets (exact); or labels that neither a linear nor a nearest-neighbour baseline can tell.
+    """One class only, constant targets (exact); or labels that no linear and no nearest-neighbour baseline can tell.
 
     The second is a warning at most: what two simple baselines do not see may still be there. It is said only where the
     network makes no progress either.
@@ -182,8 +183,8 @@ def bad_labels(run: Run) -> list[Finding]:
         _bad_labels(
             run,
             "warning",
-            f"a nearest-neighbour baseline is wrong at {errors.mean():.0%} of the rows (by chance: {by_chance:.0%}), and a "
-            f"linear one gets {linear.mean():.4g} (the best constant output: {constant.mean():.4g})",
+            f"a nearest-neighbour baseline is wrong at {errors.mean():.0%} of the rows (by chance: {by_chance:.0%}), "
+            f"and a linear one gets {linear.mean():.4g} (the best constant output: {constant.mean():.4g})",
             float(errors.mean() / by_chance),
             ("the labels are not related to the inputs: shuffled, or joined wrongly", "the inputs hold no signal"),
         )

@@ -27,14 +27,24 @@ def nonfinite_values(run: Run, *, back: int = 10) -> list[Finding]:
             first_step=step,
             value=1.0,
             threshold=0.0,
-            evidence=f"NaN or Inf at step {step:,}, {direction}{f', {layer}' if layer else ''}{detail}{_growth(run, step, back)}",
-            causes=("numbers grew beyond all bounds: the learning rate is too high, or weights start too large",)
-            if _grew(run, step, back)
-            else ("an operation without a value: a log of 0, a division by 0", "NaN in the data"),
+            evidence=(
+                f"NaN or Inf at step {step:,}, {direction}{f', {layer}' if layer else ''}{detail}"
+                f"{_growth(run, step, back)}"
+            ),
+            causes=_causes(run, step, back),
             figure="grad_norm",
             remedies=remedies("nonfinite_values"),
         )
     ]
+
+
+def _causes(run: Run, step: int, back: int) -> tuple[str, ...]:
+    grown = ("numbers grew beyond all bounds: the learning rate is too high, or the weights start too large",)
+    undefined = ("an operation without a value: a log of 0, a division by 0", "NaN in the data")
+    if step == 0:  # nothing has been learned yet
+        start = "the weights start too large for this depth, or for an activation that grows without bound, as exp does"
+        return (start, *undefined)
+    return grown if _grew(run, step, back) else (*undefined, *grown)
 
 
 def _told(run: Run) -> tuple[str, int, str, str, str] | None:

@@ -73,7 +73,7 @@ def identify(loss_fn: LossFunction, outputs: Any, targets: Any) -> LossFacts:
     asked = torch.rand(outputs[:_ASKED_ROWS].shape, generator=generator, dtype=torch.float64) * 0.9 + 0.05
     asked = asked.to(outputs.device, outputs.dtype)
     answer = rows_loss(loss_fn, asked, targets)
-    if answer is None or len(answer) < 2:
+    if answer is None or len(answer) < 2 or not bool(torch.isfinite(answer).all()):
         return LossFacts("")
     for kind in _FORMULAS:
         expected = row_formula(kind, asked.double(), targets)

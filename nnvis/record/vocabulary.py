@@ -59,7 +59,7 @@ DIAGNOSIS_QUANTITIES: dict[str, str] = {
     "diagnosis_activation_norm": "(L, P) rms over a probe batch's rows of the L2 norm of a row's output",
     "diagnosis_activation_grad_norm": "(L, P) the same of the loss's gradient with respect to the output",
     "diagnosis_parameter_grad_norm": "(L,) L2 norm of the gradient of a layer's own parameters over the gradient rows",
-    "diagnosis_slope_quantiles": "(L, 21) of a nonlinearity's units: quantiles of the mean slope over the largest slope",
+    "diagnosis_slope_quantiles": "(L, 21) quantiles over a nonlinearity's units of the mean slope over the largest",
     "diagnosis_flat_fraction": "(L,) share of a nonlinearity's units whose slope is exactly 0 at every row",
     "diagnosis_duplicate_fraction": "(L,) share of a layer's units that have a twin, incoming and outgoing (1e-6)",
     "diagnosis_output_range": "(2,) smallest and largest output",
