@@ -125,6 +125,11 @@ def trains(outcome: Outcome) -> bool:
     return outcome.nonfinite is None and math.isfinite(last) and last < NO_PROGRESS * outcome.null
 
 
+def learns(outcome: Outcome) -> bool:
+    """Whether what was learned holds for other rows, too, at any time: there is something to learn."""
+    return trains(outcome) and (not outcome.val or min(outcome.val) < NO_PROGRESS * outcome.null)
+
+
 def consequence(case: Case, outcome: Outcome, twins: Sequence[Outcome]) -> str:
     """What a fault did to this run; "" where it did nothing that could be seen at this size."""
     if not trains(outcome):
@@ -173,7 +178,7 @@ class Scored:
     @property
     def counts(self) -> bool:
         """Whether it is to be detected (a faulty run), or to be left in peace (a healthy one)."""
-        return bool(self.told and self.consequence) if self.case.sick else trains(self.outcome)
+        return bool(self.told and self.consequence) if self.case.sick else learns(self.outcome)
 
     @property
     def alarms(self) -> tuple[Finding, ...]:
@@ -229,7 +234,7 @@ class Score:
 
     @property
     def healthy(self) -> list[Scored]:
-        """Healthy runs of the file that train."""
+        """Healthy runs of the file that learn something."""
         return [run for run in self.runs if run.case.role == "healthy" and run.counts]
 
     @property
@@ -298,7 +303,11 @@ class Score:
             *_list("missed", wrong, lambda run: f"{run.consequence}; {_said(run.findings)}"),
             *_list("detected, cause not named", unnamed, lambda run: _said(run.alarms)),
             *_list("false alarms (errors)", alarmed, lambda run: _said(run.errors)),
-            *_list("healthy, did not train: left out", idle, lambda run: f"{_course(run)}; {_said(run.alarms)}"),
+            *_list(
+                "healthy, but learned nothing that holds: left out",
+                idle,
+                lambda run: f"{_course(run)}; {_said(run.alarms)}",
+            ),
             *_list(
                 "fault not visible at this size: left out", unseen, lambda run: f"{_course(run)}; {_said(run.alarms)}"
             ),

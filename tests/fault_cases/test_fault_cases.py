@@ -25,7 +25,7 @@ from fault_parts import (
     gives_logits,
     initialise,
 )
-from fault_scoring import EXPECTED, LATER, consequence, interval, names, score, trains
+from fault_scoring import EXPECTED, LATER, consequence, interval, learns, names, score, trains
 from fault_training import Outcome, best_constant_loss, train_case
 
 from nnvis.data.fashion_mnist import DEBIAN_FOLDER
@@ -228,6 +228,8 @@ def test_what_a_fault_did(facts: dict[str, Case]) -> None:
     assert consequence(overfitted, course(1.0, 0.5, 0.1, val=(1.0, 0.8, 0.9)), []) == "overfitted"
     assert consequence(overfitted, course(1.0, 0.5, 0.1, val=(1.0, 0.8, 0.85)), []) == ""
     assert not trains(course(2.0, 0.96))
+    assert learns(course(2.0, 0.5, val=(2.0, 0.9)))
+    assert not learns(course(2.0, 0.5, val=(2.0, 1.0)))
 
 
 def finding(symptom: str, *causes: str) -> Finding:
@@ -255,9 +257,9 @@ def test_how_good_the_diagnosis_is(facts: dict[str, Case], tmp_path: Path) -> No
     scored = score(facts, records, held_out(facts))
     table = scored.table()
     print(table)
-    faulty, healthy = scored.faulty, scored.healthy
+    faulty, well = scored.faulty, scored.healthy
     assert len(faulty) >= 40, table
-    assert len(healthy) >= 30, table
+    assert len(well) >= 30, table
     assert sum(run.detected for run in faulty) >= 0.85 * len(faulty), table
     assert sum(run.cause_named for run in faulty) >= 0.75 * len(faulty), table
-    assert sum(bool(run.errors) for run in healthy) <= 0.02 * len(healthy), table
+    assert sum(bool(run.errors) for run in well) <= 0.02 * len(well), table
