@@ -77,6 +77,8 @@ def diagnose(run: Run) -> Diagnosis:
             findings += rule(run)
         except NotJudged as reason:
             not_judged[symptom] = str(reason)
+        except KeyError as missing:  # a record of another version, or of a check that was cut short
+            not_judged[symptom] = f"the record has no {missing.args[0]}"
     findings.sort(key=lambda finding: SEVERITIES.index(finding.severity))
     return Diagnosis(tuple(_with_causes(findings)), not_judged)
 

@@ -286,6 +286,7 @@ def stuck(run: Run) -> Stuck | None:
 
     Judged once a fifth of the budget is used. Raises NotJudged.
     """
+    checks(run)
     require_late(run)
     last_two(run)
     limit = least_gain(run)

@@ -73,6 +73,7 @@ def underfitting(run: Run, *, margin: float = 0.05) -> list[Finding]:
     most 64 principal components; the test is paired (99%), the margin a share of the best constant output's loss. Wrong
     for networks that are not meant to see what the baseline sees.
     """
+    checks(run)
     require_late(run)
     if not ended(run):
         raise NotJudged("the run has not ended")

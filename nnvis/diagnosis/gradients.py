@@ -185,8 +185,6 @@ def _exploding_later(run: Run, sigmas: float, window: int = 20, sustained: int =
         middle = float(np.median(past))
         sigma = max(1.4826 * float(np.median(np.abs(past - middle))), 0.05)
         above[i] = totals[i] > middle + sigmas * sigma
-        if above[i] and i - above[:i].argmin() > window:
-            break
     runs_of = np.convolve(above, np.ones(sustained), "valid") == sustained
     if not runs_of.any():
         return []

@@ -101,7 +101,10 @@ def symmetric_units(run: Run, *, share: float = 0.5) -> list[Finding]:
     last = checks(run)[-1]
     if last is start:
         raise NotJudged("one check: two in a row are needed")
-    always = np.array([check.values["diagnosis_duplicate_fraction"] for check in checks(run)])
+    shares = [check.values.get("diagnosis_duplicate_fraction") for check in checks(run)]
+    if any(share is None for share in shares):  # not looked for any more, since there were none
+        return []
+    always = np.array(shares)
     with np.errstate(invalid="ignore"):
         same = (always >= share).all(axis=0)
     if not same.any():

@@ -91,6 +91,7 @@ class Checker:
         self._val = val.some(MOST_ROWS) if val is not None and len(val) else None
         self._facts: dict[str, Any] = {}
         self._graph: Graph | None = None
+        self._twins = True  # whether there were any, so that they have to be looked for again
         self._loss = LossFacts("")
         self._classes: Tensor | None = None
 
@@ -107,7 +108,10 @@ class Checker:
                     parts.append(self._forward(rows.part(start, start + GRADIENT_ROWS).inputs))
             outputs = _joined(parts)
             once = self._look_once(outputs, seen) if not self._facts else {}
-            values = {**seen.values(self._graph), **self._of_outputs(outputs, losses), **once}
+            values = {**seen.values(), **self._of_outputs(outputs, losses), **once}
+            if self._graph and self._twins:
+                values["diagnosis_duplicate_fraction"] = shares = seen.twins(self._graph)
+                self._twins = bool(np.nan_to_num(shares).any())
         if self._val is not None:
             values["diagnosis_row_loss_val"] = self._validation_losses(self._val)
         values["diagnosis_nonfinite"] = np.array(
@@ -334,11 +338,10 @@ class _Seen:
             for name, call in self.calls.items()
         ]
 
-    def values(self, graph: Graph | None) -> dict[str, FloatArray]:
+    def values(self) -> dict[str, FloatArray]:
         """The arrays (L, …) of all layers."""
         calls = self.calls.values()
         gap = torch.full((BATCHES,), math.nan, dtype=torch.float64)
-        twins = self._twins(graph) if graph else {}
         return {
             "diagnosis_activation_norm": _array(torch.stack([_host(c.norm, gap) for c in calls])),
             "diagnosis_activation_grad_norm": _array(torch.stack([_host(c.grad_norm, gap) for c in calls])),
@@ -349,17 +352,17 @@ class _Seen:
             "diagnosis_flat_fraction": np.array(
                 [math.nan if c.slope_any is None else float((~c.slope_any).double().mean()) for c in calls]
             ),
-            "diagnosis_duplicate_fraction": np.array([twins.get(name, math.nan) for name in self.calls]),
         }
 
-    def _twins(self, graph: Graph) -> dict[str, float]:
-        """By affine layer that another one follows: the share of its units that have a twin."""
+    def twins(self, graph: Graph) -> FloatArray:
+        """(L,) the share of a layer's units that have a twin; of affine layers that another one follows."""
         modules = {layer.name: layer.module for layer in self._by_module.values()}
         followers: dict[str, list[nn.Module]] = {}
         for name, before in graph.predecessors.items():
             for earlier in before:
                 followers.setdefault(earlier, []).append(modules[name])
-        return {name: duplicate_fraction(modules[name], after) for name, after in followers.items()}
+        shares = {name: duplicate_fraction(modules[name], after) for name, after in followers.items()}
+        return np.array([shares.get(name, math.nan) for name in self.calls])
 
 
 class _Handle:

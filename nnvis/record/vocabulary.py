@@ -61,7 +61,7 @@ DIAGNOSIS_QUANTITIES: dict[str, str] = {
     "diagnosis_parameter_grad_norm": "(L,) L2 norm of the gradient of a layer's own parameters over the gradient rows",
     "diagnosis_slope_quantiles": "(L, 21) quantiles over a nonlinearity's units of the mean slope over the largest",
     "diagnosis_flat_fraction": "(L,) share of a nonlinearity's units whose slope is exactly 0 at every row",
-    "diagnosis_duplicate_fraction": "(L,) share of a layer's units that have a twin, incoming and outgoing (1e-6)",
+    "diagnosis_duplicate_fraction": "(L,) share of a layer's units with a twin, weights before and behind alike",
     "diagnosis_output_range": "(2,) smallest and largest output",
     "diagnosis_batch_loss": "(2,) the loss as it was called, of the gradient rows at once, and of half of them",
     "diagnosis_row_loss": "(N,) the loss of each fixed row; NaN everywhere where the loss has no rows",
