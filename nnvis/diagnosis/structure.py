@@ -105,8 +105,9 @@ def _out_of_reach(last: str, width: int, kind: str, targets: dict[str, Any], out
 def loss_mismatch(run: Run) -> list[Finding]:
     """The loss does not go with outputs and targets: broadcast, a sum over rows, an unstable log, another task's.
 
-    Exact where outputs are broadcast against targets: the loss of outputs that equal the targets is then not 0. A sum,
-    an unstable log and a loss of another task are faults only where the network makes no progress or breaks.
+    Exact where outputs are broadcast against targets: the loss of outputs that equal the targets is then not 0. A sum
+    is a fault only where the loss breaks or ends far above the best constant output's, an unstable log where it breaks,
+    a loss of another task where the network makes no progress.
     """
     loss, targets, output = (fact(run, key) or {} for key in ("loss", "targets", "output"))
     if not loss.get("kind"):
@@ -130,7 +131,8 @@ def _wrong_use(run: Run, loss: dict[str, Any], targets: dict[str, Any]) -> Itera
     then = str(without or ("then numbers were no longer finite" if is_broken else unknown or _LEARNS))
     if loss["reduction"] == "sum":
         text = "the loss is a sum over the rows: gradients, and so the learning rate, grow with the batch"
-        yield Mismatch("error" if without or is_broken else "info", f"{text}; {then}", "sum instead of mean")
+        too_large = is_broken or (without is not None and without.last.gain.high < -0.1)
+        yield Mismatch("error" if too_large else "info", f"{text}; {then}", "sum instead of mean")
     if loss.get("unstable"):
         text = "the log of a probability of 0 is not finite: one sure and wrong row breaks the run"
         yield Mismatch("error" if is_broken else "warning", text, "softmax and log are computed apart")

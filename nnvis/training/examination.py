@@ -41,6 +41,7 @@ class Examination:
         self._checks = list(earlier)
         self._budget, self._stop_on = budget, stop_on
         self._tell, self._picture = tell, picture
+        self._undrawn: list[Finding] = []
         self.stopped_by: Finding | None = None
         self.told = {finding.symptom for finding in self._certain()} if earlier else set[str]()
         if earlier:
@@ -85,6 +86,7 @@ class Examination:
                 self._announce(finding, step)
             if finding.symptom in self._stop_on and self.stopped_by is None:
                 self.stopped_by = finding
+        self._draw(step)
 
     def _certain(self) -> list[Finding]:
         """Errors, as far as the checks alone tell."""
@@ -97,9 +99,22 @@ class Examination:
     def _announce(self, finding: Finding, step: int) -> None:
         self._tell(f"step {step:,}: {finding.symptom}: {finding.evidence}")
         self._log.text(step, f"findings/{finding.symptom}", as_markdown(finding))
-        self._log.flush()
-        if png := self._picture(finding):
-            self._log.image(step, f"findings/{finding.symptom}", png)
+        self._undrawn.append(finding)
+
+    def _draw(self, step: int) -> None:
+        """The figures of what was told; one that has no data yet is tried again at the next check."""
+        waiting, self._undrawn = self._undrawn, []
+        if waiting:
+            self._log.flush()
+        for finding in waiting:
+            try:
+                png = self._picture(finding)
+            except Exception:  # a picture is no reason to stop looking
+                continue
+            if png:
+                self._log.image(step, f"findings/{finding.symptom}", png)
+            else:
+                self._undrawn.append(finding)
 
 
 def as_markdown(finding: Finding) -> str:
