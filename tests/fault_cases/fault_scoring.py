@@ -39,11 +39,13 @@ EXPECTED: dict[str, Expected] = {
     ),
     "dead_relu": Expected(
         ("dead_units", "zero_gradients", "vanishing_gradients"),
-        f"learning rate|bias|inputs|relu|{_START}",
+        f"learning rate is too high|bias|inputs|{_START}",
         itself=False,
     ),
     "exploding_gradient": Expected(
-        ("exploding_gradients", "nonfinite_values"), f"exp|activation|depth|learning rate|{_START}", itself=False
+        ("exploding_gradients", "nonfinite_values"),
+        f"activation|depth|learning rate is too high|{_START}",
+        itself=False,
     ),
     "saturation": Expected(("saturated_activations", "exploding_gradients"), f"inputs|{_START}", itself=False),
     "symmetric_init": Expected(("symmetric_units",), f"same|constant|{_START}"),
@@ -75,7 +77,7 @@ EXPECTED: dict[str, Expected] = {
     ),
     "wrong_output_activation": Expected(
         ("output_mismatch", "zero_gradients", "bad_initial_loss", "loss_mismatch"),
-        "output activation|output or the loss|softmax|sigmoid|logits|probabilit",
+        "output activation|output or the loss|softmax (over|or|twice)|unit with softmax|logits|probabilit",
     ),
     "double_softmax": Expected(("output_mismatch",), "softmax|logits"),
     "wrong_loss": Expected(("loss_mismatch", "output_mismatch"), "another task|loss for|classes"),
@@ -208,7 +210,7 @@ def names(finding: Finding, label: str) -> bool:
     expected = EXPECTED[label]
     if expected.itself and finding.symptom == expected.symptoms[0]:
         return True
-    if finding.symptom not in (*expected.symptoms, *ANY_FAULT):
+    if finding.symptom not in (*expected.symptoms, *(ANY_FAULT if expected.itself else ("nonfinite_values",))):
         return False
     return any(re.search(expected.causes, cause, re.IGNORECASE) for cause in finding.causes[:3])
 
