@@ -6,6 +6,7 @@
     run.scalars["loss/val"].values                     # (T,)
     run = nnvis.load_run("runs/digits-mlp/1-seed0")    # needs no torch
     run.load_model()
+    nnvis.diagnose(run)                                # what is wrong with it, where, since when; needs no torch
 
     with nnvis.watch(model, optimizer, log_dir="runs/mine"):    # around your own loop
         ...
@@ -23,19 +24,23 @@ if TYPE_CHECKING:
     from torch import nn
 
     from nnvis.config import Config, load_config
+    from nnvis.diagnosis import Diagnosis, diagnose
     from nnvis.errors import InputError, RunError
     from nnvis.experiment import load_model, train
-    from nnvis.record import Run
+    from nnvis.record import Finding, Run
     from nnvis.watching import watch
 
     __version__: str
 
 __all__ = [
     "Config",
+    "Diagnosis",
+    "Finding",
     "InputError",
     "Run",
     "RunError",
     "__version__",
+    "diagnose",
     "load_config",
     "load_model",
     "load_run",
@@ -45,9 +50,12 @@ __all__ = [
 
 _HOMES = {
     "Config": "nnvis.config",
+    "Diagnosis": "nnvis.diagnosis",
+    "Finding": "nnvis.record",
     "InputError": "nnvis.errors",
     "Run": "nnvis.record",
     "RunError": "nnvis.errors",
+    "diagnose": "nnvis.diagnosis",
     "load_config": "nnvis.config",
     "load_model": "nnvis.experiment",
     "train": "nnvis.experiment",

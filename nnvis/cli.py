@@ -18,7 +18,7 @@ from typing import NoReturn
 
 from nnvis.errors import InputError, RunError
 
-DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130  # 3: findings
+DONE, FAILED, BAD_INPUT, FINDINGS, INTERRUPTED = 0, 1, 2, 3, 130
 EXIT_CODES = "exit codes: 0 done · 1 the run failed · 2 bad input · 3 findings · 130 interrupted (nnvis train --resume)"
 OVERRIDE_HINT = "; an override is written key=value"
 Command = Callable[[Sequence[str]], int]
@@ -74,6 +74,7 @@ def commands() -> dict[str, Command]:
     return {
         "demo": demo,
         "train": train,
+        "diagnose": diagnose,
         "figures": figures,
         "check": check,
         "list": list_topic,
@@ -150,7 +151,34 @@ def train(argv: Sequence[str]) -> int:
         quiet=options.quiet,
     )
     print(run.path)
-    return {"interrupted": INTERRUPTED, "diverged": FAILED, "failed": FAILED}.get(run.summary.get("status", ""), DONE)
+    codes = {"interrupted": INTERRUPTED, "diverged": FAILED, "failed": FAILED, "stopped": FINDINGS}
+    return codes.get(run.summary.get("status", ""), DONE)
+
+
+def diagnose(argv: Sequence[str]) -> int:
+    """Say what is wrong with a run: where, since when, why, and what to do about it.
+
+    Exit code 3 if a finding is an error, 0 otherwise.
+    """
+    parser = _Parser(diagnose)
+    parser.add_argument("run", metavar="RUN", help="a run's directory")
+    parser.add_argument("--json", action="store_true", help="for machines, as in findings.json")
+    options = parser.parse_args(argv)
+    from nnvis.diagnosis import diagnose as judge
+    from nnvis.diagnosis.telling import as_json, print_diagnosis
+    from nnvis.record import load_run
+
+    run = load_run(options.run)
+    found = judge(run)
+    if options.json:
+        import json
+
+        print(json.dumps(as_json(found), indent=2, ensure_ascii=False))
+    else:
+        from rich.console import Console
+
+        print_diagnosis(run, found, Console(highlight=False))
+    return FINDINGS if found.sick else DONE
 
 
 def figures(argv: Sequence[str]) -> int:
@@ -159,10 +187,16 @@ def figures(argv: Sequence[str]) -> int:
     parser.add_argument("run", metavar="PATH", help="a run's directory")
     parser.add_argument("--out", type=Path, metavar="DIR", help="where they go (default: PATH/figures)")
     options = parser.parse_args(argv)
-    from nnvis.figures import draw_run
+    from nnvis.diagnosis import diagnose
+    from nnvis.figures import draw_findings, draw_run
     from nnvis.record import load_run
 
-    print(*draw_run(load_run(options.run), options.out or Path(options.run) / "figures"), sep="\n")
+    run, out = load_run(options.run), options.out or Path(options.run) / "figures"
+    files = draw_run(run, out)
+    files += [
+        out / Path(finding.figure).name for finding in draw_findings(run, diagnose(run), out) if "/" in finding.figure
+    ]
+    print(*files, sep="\n")
     return DONE
 
 

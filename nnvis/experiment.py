@@ -11,18 +11,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
 
 from nnvis.config import Config, dump_config, load_config, parse_config
 from nnvis.data import Splits, load_splits
+from nnvis.diagnosis import diagnose
 from nnvis.models import build_model
-from nnvis.record import Run, load_run
+from nnvis.record import Finding, Run, load_run, write_findings
 from nnvis.training.checkpoints import last_checkpoint, load_checkpoint
 from nnvis.training.conclusion import Conclusion, open_log
 from nnvis.training.devices import cpu_threads
@@ -35,7 +34,7 @@ from nnvis.training.progress import progress_for
 from nnvis.training.randomness import seeded
 from nnvis.training.recording import Recording
 from nnvis.training.run_directory import claimed, new_run_directory, resumed_config, unfinished_run
-from nnvis.training.setup import build_batches, build_learner, describe, length_of, place, resolve, with_loss
+from nnvis.training.setup import build_batches, build_learner, describe, examine, length_of, place, resolve, with_loss
 from nnvis.training.state import State
 
 
@@ -99,28 +98,47 @@ def _train_in(directory: Path, config: Config, splits: Splits, learner: Learner,
     steps, _ = length.total(batches.steps_per_epoch)
     log = open_log(directory, config, learner, state if checkpoint else None)
     recording = Recording(log, config.capture, learner, state.step)
-    illustrate = partial(_illustrate, directory) if figures else lambda summary: {}
-    with (
-        progress_for(quiet=quiet, total_steps=steps, first_step=state.step) as progress,
-        Conclusion(directory, config, learner, state, recording, illustrate) as conclusion,
-    ):
+    with progress_for(quiet=quiet, total_steps=steps, first_step=state.step) as progress:
         progress.say(describe(config, splits, learner, state))
         recording.say = progress.say
-        loop = Loop(learner, batches, placed["train"], placed.get("val"), length, state, recording, progress, directory)
-        with recording, interruptible() as interrupt:
-            if checkpoint:
-                loop.restore(checkpoint)
-            loop.run(interrupt)
-        loop.put_back_best()
-        conclusion.metrics = {name: evaluate(learner, split) for name, split in placed.items()}
+        examination = examine(
+            config, learner, placed, log, steps, tell=progress.say, picture=partial(_picture, directory, figures)
+        )
+        train, val = placed["train"], placed.get("val")
+        loop = Loop(learner, batches, train, val, length, state, recording, progress, examination, directory)
+        illustrate = partial(_illustrate, figures)
+        conclusion = Conclusion(directory, config, learner, state, recording, illustrate, examination, progress.say)
+        with conclusion:
+            with recording, interruptible() as interrupt:
+                if checkpoint:
+                    loop.restore(checkpoint)
+                loop.run(interrupt)
+            loop.put_back_best()
+            conclusion.metrics = {name: evaluate(learner, split) for name, split in placed.items()}
 
 
-def _illustrate(directory: Path, summary: dict[str, Any]) -> dict[str, bytes]:
-    """Draws the figures of a run that ends with this summary. Returns the PNG files by name."""
-    from nnvis.figures import draw_run
+def _illustrate(figures: bool, run: Run) -> dict[str, bytes]:
+    """Draws the figures of a run that has ended. Returns the PNG files by name."""
+    if not figures:
+        return {}
+    from nnvis.figures import draw_findings, draw_run
 
-    run = replace(load_run(directory), summary=summary)
-    return {path.stem: path.read_bytes() for path in draw_run(run, directory / "figures")}
+    folder = run.path / "figures"
+    files = draw_run(run, folder)
+    shown = draw_findings(run, run.findings, folder)
+    files += [run.path / finding.figure for finding in shown if "/" in finding.figure]
+    write_findings(run.path, shown, diagnose(run).not_judged)
+    return {path.stem: path.read_bytes() for path in files}
+
+
+def _picture(directory: Path, figures: bool, finding: Finding) -> bytes | None:
+    """Draws the figure of a finding that has just become certain, as PNG."""
+    if not figures:
+        return None
+    from nnvis.figures import draw_finding
+
+    path = draw_finding(load_run(directory), finding, directory / "figures")
+    return path.read_bytes() if path else None
 
 
 def _read(source: str | Path | Config, overrides: Sequence[str], trust: bool) -> Config:

@@ -16,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import math
+import sys
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -32,11 +33,14 @@ from torch.utils.hooks import RemovableHandle
 
 from nnvis.errors import InputError
 from nnvis.probe import FirstNonfinite, NullProbe, Probe, coverage, first_nonfinite, growth, history
+from nnvis.probe.checks import Checker, Rows
 from nnvis.probe.layers import find_layers
-from nnvis.record import EventLog, Measurement, read_json, write_json
+from nnvis.probe.schedule import Schedule
+from nnvis.record import EventLog, Finding, Measurement, load_run, read_json, write_json
 from nnvis.record.reader import event_files
 from nnvis.record.snapshot import Snapshot
 from nnvis.record.summary import run_summary
+from nnvis.training.examination import Examination, conclude_diagnosis
 from nnvis.training.run_directory import environment
 
 TAGS = {
@@ -61,6 +65,9 @@ def watch(
     histograms: bool = True,
     budget: float | None = None,
     scaler: torch.amp.GradScaler | None = None,
+    loss_fn: Callable[[Any, Any], Tensor] | None = None,
+    probe_data: tuple[Any, Any] | None = None,
+    val_data: tuple[Any, Any] | None = None,
     resume: bool = False,
 ) -> Watch:
     """Measure `model` while your own loop trains it; what is measured goes to a TensorBoard log in `log_dir`.
@@ -70,6 +77,10 @@ def watch(
     so that the probe's own time stays within `budget` (0.02: 2%) of the whole. `layers`: globs over `named_modules()`
     names, or types. `scaler`: your GradScaler, so that gradients are told at their true scale. `resume` goes on with
     the run in `log_dir`. Under DistributedDataParallel the first process alone measures and writes.
+
+    `loss_fn(outputs, targets)` and `probe_data`, (inputs, targets) of some training rows, let the diagnosis judge what
+    a loop alone does not show: at step 0 and at times later the model runs on up to 1024 of these rows, on the side.
+    `val_data` are rows that it is not trained on. A tuple or dict of inputs is spread over the model's arguments.
 
     The training stays the same bit for bit. Raises InputError for arguments that cannot be, and for a `log_dir` that
     holds a run already.
@@ -88,13 +99,14 @@ def watch(
         find_layers(model, patterns or ("*",))
     except InputError as error:
         raise InputError(str(error).replace("capture.layers", "watch: layers")) from None
+    checker = _checker(model, loss_fn, probe_data, val_data)
     if _rank() > 0:
         return Watch(NullProbe(), None)
     directory = Path(log_dir)
     log = EventLog.resume(directory) if resume and event_files(directory) else EventLog.create(directory)
     summary = directory / "summary.json"
     first_step = read_json(summary).get("steps", 0) if log.last_step >= 0 and summary.exists() else log.last_step + 1
-    recorder = _Recorder(log, optimizers, _device_of(model), first_step)
+    recorder = _Recorder(log, optimizers, _device_of(model), first_step, checker)
     schedule = _Budget(DEFAULT_BUDGET if budget is None else budget, recorder) if every == "auto" else every
     recorder.probe = Probe(
         model,
@@ -140,6 +152,8 @@ class Watch(AbstractContextManager["Watch"]):
             if self._recorder and self._recorder.optimizers:
                 raise InputError("probe.step() is for a watch without an optimizer; here optimizer.step() ends a step")
             self._probe.end_step()
+            if self._recorder:
+                self._recorder.examine()
 
     def pause(self) -> AbstractContextManager[None]:
         """While inside, nothing is measured: for passes that are no training. Passes without gradients never are."""
@@ -198,8 +212,18 @@ class _Recorder:
 
     probe: Probe
 
-    def __init__(self, log: EventLog, optimizers: list[Optimizer], device: str, first_step: int) -> None:
+    def __init__(
+        self, log: EventLog, optimizers: list[Optimizer], device: str, first_step: int, checker: Checker | None
+    ) -> None:
         self.optimizers = optimizers
+        self._examination = Examination(
+            checker,
+            Schedule(first_step=first_step),
+            log,
+            earlier=load_run(log.path.parent).checks if first_step else (),
+            tell=lambda text: print(f"nnvis: {text}", file=sys.stderr, flush=True),
+            picture=self._picture,
+        )
         self._first_step = first_step
         self.newest: Measurement | None = None
         self.nonfinite: FirstNonfinite | None = None
@@ -211,7 +235,7 @@ class _Recorder:
         self._coverage_told = self._layer_told = False
         self._own_lr = False  # whether the loop logs its own
         self._ended = False
-        self._handle: RemovableHandle | None = None
+        self._handles: list[RemovableHandle] = []
         self._began_s = self._flushed_s = time.monotonic()
 
     @property
@@ -226,7 +250,9 @@ class _Recorder:
         write_json(self._directory / "environment.json", environment(torch.device(self._device)))
         self.probe.__enter__()
         if self.optimizers:
-            self._handle = self.optimizers[0].register_step_pre_hook(self._tell_learning_rate)
+            self._handles.append(self.optimizers[0].register_step_pre_hook(self._tell_learning_rate))
+            self._handles.append(self.optimizers[0].register_step_post_hook(lambda *_: self.examine()))
+        self.examine()
 
     @_counted
     def add(self, scalars: dict[str, float | Tensor], step: int | None = None) -> None:
@@ -249,6 +275,20 @@ class _Recorder:
                     self._tell_loss(belongs_to)
         if time.monotonic() - self._flushed_s > _LONGEST_WAIT_S:
             self.flush()
+
+    def _picture(self, finding: Finding) -> bytes | None:
+        """Draws the figure of a finding that has just become certain, as PNG."""
+        from nnvis.figures import draw_finding
+
+        path = draw_finding(load_run(self._directory), finding, self._directory / "figures")
+        return path.read_bytes() if path else None
+
+    def examine(self, *, at_end: bool = False) -> None:
+        """Look at the fixed rows, if that is due after as many updates as there have been."""
+        if self._log is None:
+            return
+        with self._sparing_the_training(), self.probe.pause():
+            self._examination.look(self.probe.step, at_end=at_end)
 
     def _step_of(self, tag: str, name: str) -> int:
         """Whether a tag is told before or after the update, the first step and measured ones show for the others."""
@@ -291,11 +331,13 @@ class _Recorder:
 
     def conclude(self, error: BaseException | None, unfinished: bool) -> None:
         """The end of the record; `unfinished`: whether a measured step was backpropagated that did not end."""
-        if self._handle is not None:
-            self._handle.remove()
+        for handle in self._handles:
+            handle.remove()
         if self._ended:
             return
         self._ended = True
+        if error is None:
+            self.examine(at_end=True)
         if self.probe.failure:  # told already
             with contextlib.suppress(Exception):
                 write_json(self._directory / "summary.json", self._summary(error))
@@ -309,6 +351,7 @@ class _Recorder:
                 self._write_scalars(before=None)
                 self._log.close()
                 write_json(self._directory / "summary.json", self._summary(error))
+                conclude_diagnosis(load_run(self._directory))
         self._give_up()
 
     def _write_scalars(self, before: int | None) -> None:
@@ -386,6 +429,7 @@ class _Recorder:
             probe_seconds=probe.seconds,
             unseen=probe.unseen,
             failure=probe.failure,
+            diagnosis=self._examination.account,
             nonfinite=self.nonfinite and {**asdict(self.nonfinite), "detail": self.nonfinite.detail},
             error="; ".join(problems),
         )
@@ -426,6 +470,28 @@ def _as_list(value: Any, kinds: Any, name: str, expected: str) -> list[Any]:
         if not isinstance(one, kinds):
             raise InputError(f"watch: {name} should be {expected}; got {type(one).__name__}")
     return values
+
+
+def _checker(
+    model: nn.Module,
+    loss_fn: Callable[[Any, Any], Tensor] | None,
+    probe_data: tuple[Any, Any] | None,
+    val_data: tuple[Any, Any] | None,
+) -> Checker | None:
+    if loss_fn is None and probe_data is None and val_data is None:
+        return None
+    if loss_fn is None or probe_data is None:
+        missing = "loss_fn" if loss_fn is None else "probe_data"
+        raise InputError(f"watch: loss_fn and probe_data belong together; {missing} is missing")
+    for name, data in (("probe_data", probe_data), ("val_data", val_data)):
+        if data is not None and not (isinstance(data, tuple | list) and len(data) == 2):
+            raise InputError(f"watch: {name} should be a pair (inputs, targets), got {type(data).__name__}")
+    rows, val = (None if data is None else Rows(*data).to(_device_of(model)) for data in (probe_data, val_data))
+    assert rows is not None
+    try:
+        return Checker(model, loss_fn, rows, val=val)
+    except ValueError as error:
+        raise InputError(f"watch: probe_data: {error}") from None
 
 
 def _rank() -> int:

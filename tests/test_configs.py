@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from nnvis.config import dump_config, load_config, parse_config, shipped_configs
+from nnvis.diagnosis import RULES, diagnose
 from nnvis.errors import RunError
 from nnvis.experiment import train
-from nnvis.figures.facts import first_to_last
 from nnvis.record import Run, load_run
 
 FASHION = Path("/usr/share/datasets/fashion-mnist")
@@ -56,7 +56,7 @@ def test_it_opens_with_its_question_command_and_expectation(path: Path) -> None:
     assert command == f"# nnvis train {path.stem}"
     assert promises(path), expectation
     for promise in promises(path):
-        assert promise in SYMPTOMS or METRIC.fullmatch(promise) or promise == "status diverged", promise
+        assert promise in RULES or METRIC.fullmatch(promise) or promise == "status diverged", promise
     for line in rest:  # what else the opening suggests can be done
         if match := re.fullmatch(r"# .*nnvis train (\S+) (.*)", line):
             overrides = match[2].replace("FOLDER", str(FASHION)).split()
@@ -88,12 +88,10 @@ def test_it_trains(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 )
 @pytest.mark.timeout(1800)
 def test_it_keeps_its_promise(name: str, tmp_path: Path) -> None:
-    try:
-        run = train(name, where_the_data_are(name), runs=tmp_path, quiet=True, figures=False)
-    except RunError:
-        run = load_run(next(tmp_path.glob("*/1-seed*")))
+    run = trained(name, [], tmp_path)
     for promise in promises(shipped_configs()[name]):
         assert kept(promise, run), (promise, run.summary["metrics"])
+    assert errors(run) <= symptoms(name) | (BY_THE_WAY if symptoms(name) else set())
 
 
 METRIC = re.compile(r"(train|val|test) (\w+) (>=|<=) ([\d.]+)")
@@ -110,27 +108,52 @@ def kept(promise: str, run: Run) -> bool:
         split, metric, relation, number = match.groups()
         compare = operator.ge if relation == ">=" else operator.le
         return compare(run.summary["metrics"][split][metric], float(number))
-    return SYMPTOMS[promise](run) if promise in SYMPTOMS else promise == f"status {run.summary['status']}"
+    return promise in errors(run) or promise == f"status {run.summary['status']}"
 
 
-def vanishing(run: Run) -> bool:
-    """Whether the first layer starts with less than a millionth of the last layer's gradient."""
-    norms = run.layers["grad_norm"]
-    return first_to_last(norms.values[0][norms.present[0]]) < 1e-6
+BY_THE_WAY = {"not_learning", "nonfinite_values"}
+"""What a sick network may show beside its disease."""
 
 
-def exploding(run: Run) -> bool:
-    """Whether gradients start large and end beyond all bounds."""
-    norms = run.layers["grad_norm"]
-    first, last = (norms.values[row][norms.present[row]] for row in (0, -1))
-    return bool(first.max() > 100 and not (np.isfinite(last).all() and last.max() < 1e6))
+def errors(run: Run) -> set[str]:
+    """The symptoms of severity error."""
+    return {finding.symptom for finding in diagnose(run) if finding.severity == "error"}
 
 
-def overfitting(run: Run) -> bool:
-    """Whether the validation loss ends well above its minimum while the training loss still falls."""
-    val, training = run.scalars["loss/val"].values, run.scalars["loss/epoch"].values
-    best = int(val.argmin())
-    return bool(val[-1] > 1.2 * val[best] and training[-1] < 0.5 * training[best])
+def trained(name: str, overrides: list[str], folder: Path, *, quiet: bool = True) -> Run:
+    """The run of a config, diverged or not."""
+    try:
+        return train(name, [*where_the_data_are(name), *overrides], runs=folder, quiet=quiet, figures=False)
+    except RunError:
+        return load_run(next(folder.glob("*/1-seed*")))
 
 
-SYMPTOMS = {"vanishing_gradients": vanishing, "exploding_gradients": exploding, "overfitting": overfitting}
+def symptoms(name: str) -> set[str]:
+    """What is wrong with a shipped network, as its fourth line promises."""
+    return {promise for promise in promises(shipped_configs()[name]) if promise in RULES}
+
+
+SICK = [path.stem for path in CONFIGS if symptoms(path.stem)]
+
+
+def test_three_of_them_are_sick() -> None:
+    assert SICK == ["exploding_relu", "overfit_digits", "vanishing_sigmoid"]
+
+
+def test_vanishing_is_told_before_a_fifth_of_the_budget(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    run = trained("vanishing_sigmoid", [], tmp_path, quiet=False)
+    told = re.search(r"^step (\d+): vanishing_gradients: ", capfd.readouterr().err, flags=re.MULTILINE)
+    assert told
+    assert int(told[1]) <= run.summary["steps"] / 5
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3 * 3600)
+@pytest.mark.parametrize("name", [path.stem for path in CONFIGS])
+def test_ten_seeds_get_the_right_verdict(name: str, tmp_path: Path) -> None:
+    seeds = range(3 if name == "fashion_cnn" else 10)  # that one takes minutes
+    found = [errors(trained(name, [f"seed={seed}"], tmp_path / str(seed))) for seed in seeds]
+    right = [
+        symptoms(name) <= one and one <= symptoms(name) | (BY_THE_WAY if symptoms(name) else set()) for one in found
+    ]
+    assert sum(right) >= (0.9 if symptoms(name) else 1) * len(seeds), found

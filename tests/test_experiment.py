@@ -81,7 +81,7 @@ def test_run_directory(tmp_path: Path) -> None:
     names = {str(path.relative_to(finished.path)) for path in finished.path.rglob("*") if path.suffix != ".png"}
     (log,) = (name for name in names if name.startswith("events.out.tfevents."))
     assert names == {
-        log, "config.yaml", "environment.json", "summary.json",
+        log, "config.yaml", "environment.json", "findings.json", "summary.json",
         "checkpoints", "checkpoints/last.pt", "checkpoints/best.pt", "figures",
     }  # fmt: skip
     assert "learning_curves" in {path.stem for path in (finished.path / "figures").glob("*.png")}

@@ -19,7 +19,7 @@ from nnvis.config.consistency import inconsistencies
 from nnvis.config.data_sections import *  # noqa: F403
 from nnvis.config.model_sections import *  # noqa: F403
 from nnvis.config.training_sections import *  # noqa: F403
-from nnvis.config.training_sections import Capture, Loss, Optimizer, Schedule, Training
+from nnvis.config.training_sections import Capture, Diagnosis, Loss, Optimizer, Schedule, Training
 
 
 class Config(base.Section):
@@ -36,6 +36,7 @@ class Config(base.Section):
     schedule: Schedule = Field(default_factory=Schedule)
     training: Training = Field(default_factory=Training)
     capture: Capture = Field(default_factory=Capture)
+    diagnosis: Diagnosis = Field(default_factory=Diagnosis)
 
     @model_validator(mode="after")
     def _consistent(self) -> Config:

@@ -185,6 +185,39 @@ class Training(Section):
         return self
 
 
+Symptom = Literal[
+    "nonfinite_values",
+    "not_learning",
+    "vanishing_gradients",
+    "zero_gradients",
+    "exploding_gradients",
+    "dead_units",
+    "saturated_activations",
+    "symmetric_units",
+    "learning_rate_too_high",
+    "overfitting",
+    "underfitting",
+    "bad_initial_loss",
+    "unnormalized_inputs",
+    "unnormalized_targets",
+    "output_mismatch",
+    "loss_mismatch",
+    "bad_labels",
+    "class_imbalance",
+    "missing_nonlinearity",
+]
+"""What a diagnosis can find."""
+
+
+class Diagnosis(Section):
+    """Fixed rows are checked now and then while training runs; findings are told when they become certain."""
+
+    every: PositiveInt | Literal["auto"] | None = "auto"
+    """Steps between checks; auto: eleven over the run; null: none."""
+    stop_on: list[Symptom] = []
+    """Findings of severity error that end the run."""
+
+
 class Capture(Section):
     """What is measured while training runs, and how often."""
 

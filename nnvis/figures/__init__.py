@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from nnvis.figures.architecture import network
     from nnvis.figures.curves import learning_curves, learning_curves_compared
     from nnvis.figures.distributions import activation_distribution
+    from nnvis.figures.findings import draw_finding, draw_findings, finding_figure
     from nnvis.figures.gallery import draw_demo, draw_run
     from nnvis.figures.gradients import gradient_flow
     from nnvis.figures.heatmap import layer_heatmap
@@ -27,7 +28,10 @@ _HOMES = {
     "NoData": "reading",
     "activation_distribution": "distributions",
     "draw_demo": "gallery",
+    "draw_finding": "findings",
+    "draw_findings": "findings",
     "draw_run": "gallery",
+    "finding_figure": "findings",
     "gradient_flow": "gradients",
     "layer_heatmap": "heatmap",
     "learning_curves": "curves",
@@ -41,7 +45,10 @@ __all__ = [
     "NoData",
     "activation_distribution",
     "draw_demo",
+    "draw_finding",
+    "draw_findings",
     "draw_run",
+    "finding_figure",
     "gradient_flow",
     "layer_heatmap",
     "learning_curves",

@@ -103,7 +103,7 @@ def norms(tensors: list[Tensor]) -> list[Number]:
     """L2 norm of each of many tensors, in one call; right for 1e-23 and for 1e20."""
     if not tensors:
         return []
-    if not all([t.dtype is torch.float32 and t.is_cpu for t in tensors]):  # a list: this runs at each measured step
+    if not all(t.dtype is torch.float32 and t.is_cpu for t in tensors):
         real = [torch.view_as_real(t) if t.is_complex() else t for t in tensors]
         return [number(n) for n in foreach_norm(real, 2, dtype=widest(real[0]))]
     quick: list[Number] = torch.stack(foreach_norm(tensors)).tolist()

@@ -14,9 +14,11 @@ from nnvis.record.run import Run, find_runs, load_run
 from nnvis.record.size import FIGURES_BYTES, expected_bytes
 from nnvis.record.vocabulary import (
     ABSENCE_REASONS,
+    DIAGNOSIS_QUANTITIES,
     HISTOGRAM_EDGES,
     HISTOGRAM_QUANTITIES,
     LAYER_QUANTITIES,
+    Check,
     Finding,
     HistogramSeries,
     LayerCounts,
@@ -30,10 +32,12 @@ from nnvis.record.vocabulary import (
 
 __all__ = [
     "ABSENCE_REASONS",
+    "DIAGNOSIS_QUANTITIES",
     "FIGURES_BYTES",
     "HISTOGRAM_EDGES",
     "HISTOGRAM_QUANTITIES",
     "LAYER_QUANTITIES",
+    "Check",
     "EventLog",
     "Finding",
     "HistogramSeries",

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from nnvis.record import protos
-from nnvis.record.protos import NETWORK, Message
+from nnvis.record.protos import FACTS, NETWORK, Message
 from nnvis.record.vocabulary import HISTOGRAM_EDGES, FloatArray, IntArray, LayerCounts, LayerInfo, LayerValues
 
 
@@ -72,6 +72,17 @@ def add_network(event: Message, layers: Sequence[LayerInfo], first: bool) -> Non
     """The table of layers, as JSON."""
     table = json.dumps([asdict(layer) for layer in layers]).encode()
     _add_strings(event, NETWORK, [table], (), _own_metadata() if first else None)
+
+
+def add_check(event: Message, quantity: str, values: FloatArray, first: bool) -> None:
+    """One tensor of any shape with a quantity of a check, in float64."""
+    metadata = _own_metadata(quantity=quantity) if first else None
+    _add_array(event, f"checks/{quantity}", protos.DOUBLE, values.astype("<f8").tobytes(), values.shape, metadata)
+
+
+def add_facts(event: Message, facts: str, first: bool) -> None:
+    """What a check found about structure and data, as JSON."""
+    _add_strings(event, FACTS, [facts.encode()], (), _own_metadata() if first else None)
 
 
 def add_text(event: Message, tag: str, markdown: str, first: bool) -> None:

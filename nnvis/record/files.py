@@ -43,7 +43,7 @@ def write_json(path: str | Path, data: Any) -> None:
     Raises RunError (full disk) or InputError (read-only folder).
     """
     path = Path(path)
-    text = json.dumps(_plain(data), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    text = json.dumps(plain(data), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with disk_errors(path):
         try:
@@ -91,13 +91,14 @@ def _finding(entry: dict[str, Any]) -> Finding:
     return Finding(**{**entry, **lists, **numbers, "remedies": remedies})
 
 
-def _plain(data: Any) -> Any:
+def plain(data: Any) -> Any:
+    """What JSON can hold: numpy's numbers and arrays as plain ones, NaN and Inf as null."""
     if isinstance(data, Mapping):
-        return {str(key): _plain(value) for key, value in data.items()}
+        return {str(key): plain(value) for key, value in data.items()}
     if isinstance(data, np.ndarray | np.generic):
-        return _plain(data.tolist())
+        return plain(data.tolist())
     if isinstance(data, list | tuple | set | frozenset):
-        return [_plain(value) for value in data]
+        return [plain(value) for value in data]
     if isinstance(data, Path):
         return str(data)
     if isinstance(data, float) and not math.isfinite(data):

@@ -14,6 +14,7 @@ No tag gets two values at one step: a step that is not after the tag's last one 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -23,12 +24,12 @@ from typing import Any, BinaryIO, Self
 from nnvis.errors import InputError, RunError
 from nnvis.record import events
 from nnvis.record.encoding import encode_rows, fits_float32
-from nnvis.record.files import disk_errors
+from nnvis.record.files import disk_errors, plain
 from nnvis.record.framing import frame
-from nnvis.record.protos import NETWORK, Message
+from nnvis.record.protos import FACTS, NETWORK, Message
 from nnvis.record.reader import EVENT_FILE, ArrayRows, EventData, event_files, read_events
-from nnvis.record.series import network_table
-from nnvis.record.vocabulary import LayerCounts, LayerInfo, Measurement
+from nnvis.record.series import network_table, newest_facts
+from nnvis.record.vocabulary import Check, LayerCounts, LayerInfo, Measurement
 
 _VISIBLE_AFTER_S = 1.0  # what is written reaches other readers of the file at the first write after so long
 
@@ -44,6 +45,7 @@ class EventLog:
         self._shown = time.monotonic()
         self._last: dict[str, int] = {}  # by tag: the step of its newest value
         self._network: tuple[LayerInfo, ...] = ()
+        self._facts = ""
         self._tags: dict[tuple[str, str, tuple[str, ...]], str] = {}  # by kind, quantity and layers: a generation's tag
         self._generations: dict[tuple[str, str], int] = {}  # by kind and quantity
         self._form: tuple[Any, ...] = ()  # of the usual event: its tags and types, everything but the numbers
@@ -127,6 +129,17 @@ class EventLog:
             self._add_scalars(event, scalars)
             if usual:
                 self._form, self._usual_event = form, event
+        self._append(event)
+
+    def check(self, check: Check) -> None:
+        """What a check measured; its facts only where they differ from the last ones."""
+        event = events.new_event(check.step)
+        for quantity, values in check.values.items():
+            events.add_check(event, quantity, values, self._claim(f"checks/{quantity}", check.step))
+        facts = json.dumps(plain(check.facts), allow_nan=False)
+        if facts != self._facts:
+            self._facts = facts
+            events.add_facts(event, facts, self._claim(FACTS, check.step))
         self._append(event)
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
@@ -233,6 +246,7 @@ class EventLog:
             if isinstance(rows, ArrayRows):
                 self._generation(rows.kind, rows.quantity, rows.layers)
         self._network = network_table(written)
+        self._facts = newest_facts(written)
 
     def _append(self, event: Message) -> None:
         with self._guarded():

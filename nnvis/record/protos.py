@@ -17,6 +17,9 @@ VERSION = 1
 NETWORK = "network"
 """The tag of the table of layers."""
 
+FACTS = "checks/facts"
+"""The tag of what checks found about structure and data."""
+
 Message = Any
 
 Event: Any = event_pb2.Event

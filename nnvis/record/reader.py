@@ -17,7 +17,7 @@ from nnvis.errors import InputError
 from nnvis.record import protos
 from nnvis.record.encoding import decode
 from nnvis.record.framing import DamageError, unframe
-from nnvis.record.protos import NETWORK, Message
+from nnvis.record.protos import FACTS, NETWORK, Message
 from nnvis.record.vocabulary import FloatArray, IntArray
 
 EVENT_FILE = "events.out.tfevents."
@@ -59,6 +59,30 @@ class TextRows(Rows):
     def add(self, step: int, value: Message) -> None:
         self.steps.append(step)
         self.text = value.tensor.string_val[0]
+
+
+@dataclass
+class FactRows(Rows):
+    """JSON texts, each of which counts from its step on."""
+
+    texts: list[bytes] = field(default_factory=list)
+
+    def add(self, step: int, value: Message) -> None:
+        self.steps.append(step)
+        self.texts.append(value.tensor.string_val[0])
+
+
+@dataclass
+class CheckRows(Rows):
+    """A quantity of the checks: arrays of any shape."""
+
+    quantity: str = ""
+    arrays: list[FloatArray] = field(default_factory=list)
+
+    def add(self, step: int, value: Message) -> None:
+        self.steps.append(step)
+        shape = [dim.size for dim in value.tensor.tensor_shape.dim]
+        self.arrays.append(np.frombuffer(value.tensor.tensor_content, "<f8").reshape(shape))
 
 
 @dataclass
@@ -145,6 +169,10 @@ def _rows_for(value: Message) -> Rows:
             raise InputError(f"{value.tag}: written by a newer nnvis; update this one: pip install -U nnvis-trainer")
         if value.tag == NETWORK:
             return TextRows()
+        if value.tag == FACTS:
+            return FactRows()
+        if value.tag.startswith("checks/"):
+            return CheckRows(quantity=content["quantity"])
         edges = content.get("edges", ())
         return ArrayRows(
             kind=value.tag.partition("/")[0],

@@ -20,8 +20,8 @@ from nnvis.errors import InputError
 from nnvis.record import table
 from nnvis.record.files import read_findings, read_json
 from nnvis.record.reader import EVENT_FILE, EventData, event_files, read_events
-from nnvis.record.series import histogram_series, layer_series, network_table, scalar_series
-from nnvis.record.vocabulary import Finding, HistogramSeries, LayerInfo, LayerSeries, Series
+from nnvis.record.series import checks, histogram_series, layer_series, network_table, scalar_series
+from nnvis.record.vocabulary import Check, Finding, HistogramSeries, LayerInfo, LayerSeries, Series
 
 if TYPE_CHECKING:
     import pandas
@@ -51,6 +51,7 @@ class Run:
     histograms: Recorded[HistogramSeries] = field(repr=False)
     network: tuple[LayerInfo, ...] = field(repr=False)  # in the order in which the layers first ran
     findings: tuple[Finding, ...] = field(repr=False)
+    checks: tuple[Check, ...] = field(default=(), repr=False)  # what was measured on fixed rows, for the diagnosis
     damaged: str = ""  # where the log is damaged and what that costs; "" where it is whole
     model_loader: ModelLoader | None = field(default=None, repr=False)
 
@@ -102,6 +103,7 @@ def load_run(path: str | Path, model_loader: ModelLoader | None = None) -> Run:
         histograms=Recorded(histogram_series(data)),
         network=network_table(data),
         findings=read_findings(path / "findings.json") if (path / "findings.json").exists() else (),
+        checks=checks(data),
         damaged="; ".join(damages),
         model_loader=model_loader,
     )

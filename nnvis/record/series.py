@@ -8,10 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from nnvis.record.protos import NETWORK
-from nnvis.record.reader import ArrayRows, EventData, ScalarRows, TextRows
+from nnvis.record.protos import FACTS, NETWORK
+from nnvis.record.reader import ArrayRows, CheckRows, EventData, FactRows, ScalarRows, TextRows
 from nnvis.record.vocabulary import (
     ABSENCE_REASONS,
+    Check,
+    FloatArray,
     HistogramSeries,
     IntArray,
     LayerInfo,
@@ -53,6 +55,30 @@ def network_table(data: EventData) -> tuple[LayerInfo, ...]:
     rows = json.loads(table.text)
     shapes = [None if row["output_shape"] is None else tuple(row["output_shape"]) for row in rows]
     return tuple(LayerInfo(**{**row, "output_shape": shape}) for row, shape in zip(rows, shapes, strict=True))
+
+
+def checks(data: EventData) -> tuple[Check, ...]:
+    """In the order of their steps; of one step's the last one counts."""
+    found: dict[int, dict[str, FloatArray]] = {}
+    for rows in data.series.values():
+        if isinstance(rows, CheckRows):
+            for step, values in zip(rows.steps, rows.arrays, strict=True):
+                found.setdefault(step, {})[rows.quantity] = values
+    facts = data.series.get(FACTS)
+    known = dict(zip(facts.steps, facts.texts, strict=True)) if isinstance(facts, FactRows) else {}
+    parsed = {step: json.loads(text) for step, text in known.items()}
+    result = []
+    newest: dict[str, Any] = {}
+    for step in sorted(found):
+        newest = parsed.get(step, newest)
+        result.append(Check(step, found[step], newest))
+    return tuple(result)
+
+
+def newest_facts(data: EventData) -> str:
+    """The newest facts of a check, as they were written."""
+    facts = data.series.get(FACTS)
+    return facts.texts[-1].decode() if isinstance(facts, FactRows) else ""
 
 
 def _generations(data: EventData, kind: str) -> dict[str, list[ArrayRows]]:

@@ -22,6 +22,8 @@ def run_summary(
     probe_seconds: float,
     unseen: Mapping[str, str],
     failure: str = "",
+    diagnosis: Mapping[str, Any] | None = None,
+    stopped_by: str = "",
     epochs: int | None = None,
     seed: int | None = None,
     best: Mapping[str, Any] | None = None,
@@ -30,7 +32,8 @@ def run_summary(
 ) -> dict[str, Any]:
     """`metrics` by split and name; `unseen`: layers that were not measured, and why; `nonfinite`: the first NaN or Inf.
 
-    `failure`: from which step on nothing was measured any more, and why.
+    `failure`: from which step on nothing was measured any more, and why. `diagnosis`: what the checks have cost;
+    `stopped_by`: the symptom that ended the run.
 
     What a watched loop does not know (epochs, seed, best) is null.
     """
@@ -49,6 +52,8 @@ def run_summary(
             "unseen": unseen,
             **({"failure": failure} if failure else {}),
         },
+        **({"diagnosis": diagnosis} if diagnosis else {}),
+        **({"stopped_by": stopped_by} if stopped_by else {}),
         **({"nonfinite": nonfinite} if nonfinite else {}),
         **({"error": error} if error else {}),
     }

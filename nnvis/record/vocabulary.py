@@ -55,6 +55,25 @@ LAYER_QUANTITIES: dict[str, str] = {
 }
 """Every per-layer quantity and what it means (design: one row for each measured optimizer step)."""
 
+DIAGNOSIS_QUANTITIES: dict[str, str] = {
+    "diagnosis_activation_norm": "(L, P) rms over a probe batch's rows of the L2 norm of a row's output",
+    "diagnosis_activation_grad_norm": "(L, P) the same of the loss's gradient with respect to the output",
+    "diagnosis_parameter_grad_norm": "(L,) L2 norm of the gradient of a layer's own parameters over the gradient rows",
+    "diagnosis_slope_quantiles": "(L, 21) quantiles over a nonlinearity's units of the mean slope over the largest",
+    "diagnosis_flat_fraction": "(L,) share of a nonlinearity's units whose slope is exactly 0 at every row",
+    "diagnosis_duplicate_fraction": "(L,) share of a layer's units with a twin, weights before and behind alike",
+    "diagnosis_output_range": "(2,) smallest and largest output",
+    "diagnosis_batch_loss": "(2,) the loss as it was called, of the gradient rows at once, and of half of them",
+    "diagnosis_row_loss": "(N,) the loss of each fixed row; NaN everywhere where the loss has no rows",
+    "diagnosis_row_loss_val": "(M,) the same of the validation rows, in eval mode",
+    "diagnosis_row_loss_constant": "(N,) of the best predictor that does not see the inputs; once",
+    "diagnosis_row_loss_linear": "(N,) of a linear baseline, cross-validated on the fixed rows; once",
+    "diagnosis_row_loss_neighbour": "(N,) 0 where a row's nearest neighbour has its class, else 1; once",
+    "diagnosis_recall": "(K,) share of each class's rows that are right",
+    "diagnosis_nonfinite": "(3,) NaN and Inf among the outputs, the losses and the gradients",
+}
+"""What a check measures on its fixed rows: N rows, of them up to 256 in P probe batches for gradients; L layers."""
+
 HISTOGRAM_QUANTITIES: dict[str, str] = {
     "activation": "values of the layer's output",
     "activation_grad": "values of the loss's gradient with respect to the layer's output",
@@ -161,6 +180,20 @@ class LayerCounts:
 
     layers: tuple[str, ...]  # L
     counts: IntArray  # (L, B + 2): the bins, then zeros, then NaN and Inf
+
+
+@dataclass(frozen=True)
+class Check:
+    """What the rules of diagnosis need, measured on fixed rows between two steps."""
+
+    step: int  # updates completed
+    values: dict[str, FloatArray]  # by quantity of DIAGNOSIS_QUANTITIES
+    facts: dict[str, Any]  # structure and data, as JSON: `layers` (L names), `loss`, `output`, `inputs`, `targets`, …
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """L names in the order in which the layers ran: the rows of (L, …) arrays."""
+        return tuple(layer["name"] for layer in self.facts.get("layers", ()))
 
 
 @dataclass(frozen=True)

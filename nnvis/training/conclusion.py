@@ -1,7 +1,7 @@
 """How a run begins its record and ends it: whatever happens, the log is closed and summary.json says how it went.
 
 log = open_log(directory, config, learner, state)
-with Conclusion(directory, config, learner, state, recording, illustrate) as conclusion:
+with Conclusion(directory, config, learner, state, recording, illustrate, examination, print) as conclusion:
     loop.run(interrupt)
     conclusion.metrics = {"val": evaluate(learner, val)}
 """
@@ -12,18 +12,19 @@ import contextlib
 import math
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
 import torch
 
 from nnvis.config import Config, dump_config, flatten
-from nnvis.record import EventLog, write_json
+from nnvis.record import EventLog, Run, load_run, write_json
 from nnvis.record.files import disk_errors
 from nnvis.record.summary import Status, run_summary
 from nnvis.training.divergence import DivergedError
 from nnvis.training.evaluation import evaluating
+from nnvis.training.examination import Examination, as_markdown, conclude_diagnosis
 from nnvis.training.learner import Learner
 from nnvis.training.randomness import untouched
 from nnvis.training.recording import Recording
@@ -69,7 +70,9 @@ class Conclusion:
     learner: Learner
     state: State
     recording: Recording
-    illustrate: Callable[[dict[str, Any]], Mapping[str, bytes]]  # summary -> figures as PNG, by name
+    illustrate: Callable[[Run], Mapping[str, bytes]]  # -> figures as PNG, by name
+    examination: Examination
+    say: Callable[[str], None]
     metrics: dict[str, dict[str, float]] = field(default_factory=dict)  # of the weights that are kept, by split
 
     def __enter__(self) -> Self:
@@ -90,15 +93,24 @@ class Conclusion:
             log.scalars(self.state.step, {f"{metric}/test": value for metric, value in self.metrics["test"].items()})
         if summary["status"] == "diverged":
             log.text(self.state.step, "nonfinite", summary["error"])
-        if summary["status"] in ("completed", "diverged"):
+        if summary["status"] in ("completed", "diverged", "stopped"):
             log.flush()
-            for name, png in self._figures(summary).items():
+            run = replace(load_run(self.directory), summary=summary)
+            found = conclude_diagnosis(run)
+            text = "\n\n---\n\n".join(map(as_markdown, found)) or "nothing was found"
+            log.text(self.state.step, "findings", text)
+            for name, png in self._figures(replace(run, findings=found.findings)).items():
                 log.image(self.state.step, f"figures/{name}", png)
+            for finding in found:
+                if finding.severity == "error" and finding.symptom not in self.examination.told:
+                    self.say(f"{finding.symptom}: {finding.evidence}")
+            if found.sick:
+                self.say(f"causes and remedies: nnvis diagnose {self.directory}")
         log.hparams_end(summary["status"] == "completed")
 
-    def _figures(self, summary: dict[str, Any]) -> Mapping[str, bytes]:
+    def _figures(self, run: Run) -> Mapping[str, bytes]:
         try:
-            return self.illustrate(summary)
+            return self.illustrate(run)
         except Exception as problem:  # a picture is no reason to lose a run: its record is there to draw from again
             text = f"the figures could not be drawn: {problem}; try again with nnvis figures {self.directory}"
             warnings.warn(text, stacklevel=2)  # seen with --quiet too
@@ -108,8 +120,9 @@ class Conclusion:
         """What summary.json holds."""
         state = self.state
         best = {"epoch": state.best_epoch, "metric": self.learner.deciding_metric, "value": state.best_value}
+        finding = self.examination.stopped_by
         return run_summary(
-            _status(error),
+            "stopped" if finding and error is None else _status(error),
             epochs=state.epoch,
             steps=state.step,
             seconds=state.seconds,
@@ -121,6 +134,8 @@ class Conclusion:
             probe_seconds=state.probe_seconds,
             unseen=self.recording.probe.unseen,
             failure=self.recording.probe.failure,
+            diagnosis=self.examination.account,
+            stopped_by=finding.symptom if finding else "",
             nonfinite=error.source.to_dict() if isinstance(error, DivergedError) else None,
             error=str(error) if error and not isinstance(error, KeyboardInterrupt) else "",
         )

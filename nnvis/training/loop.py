@@ -1,6 +1,6 @@
 """The training loop.
 
-    loop = Loop(learner, batches, train, val, length, state, recording, progress, directory)
+    loop = Loop(learner, batches, train, val, length, state, recording, progress, examination, directory)
     loop.run(interrupt)
 
 `run` is the table of contents; what each line of it means stands below.
@@ -22,6 +22,7 @@ from nnvis.training.batches import Batches, Rows
 from nnvis.training.checkpoints import Cadence, save_checkpoint
 from nnvis.training.divergence import diverged
 from nnvis.training.evaluation import evaluate
+from nnvis.training.examination import Examination
 from nnvis.training.interrupts import Interrupt
 from nnvis.training.learner import Learner, NonfiniteError, Passes, Placed
 from nnvis.training.optimizers import needs_closure
@@ -64,6 +65,7 @@ class Loop:
     state: State
     recording: Recording
     progress: Quiet
+    examination: Examination
     directory: Path  # of the run
     best_model: dict[str, Any] | None = None  # weights of the best evaluation
 
@@ -80,10 +82,11 @@ class Loop:
         """Train to the end. Raises DivergedError, and KeyboardInterrupt once an interrupted run is saved."""
         state, cadence = self.state, Cadence(self.learner.settings.checkpoint_every, self.state.epoch)
         try:
+            self.examine()
             while not self.finished:
                 for batches in self.batches.epoch(state.epoch, first=state.batch):
                     self.make_step(batches)
-                    if interrupt.requested or state.step == self.length.steps:
+                    if interrupt.requested or state.step == self.length.steps or self.examination.stopped_by:
                         break
                 if state.batch == self.batches.steps_per_epoch or state.step == self.length.steps:
                     self.end_epoch()
@@ -94,6 +97,7 @@ class Loop:
                     with cadence.timed(state.epoch):
                         self.checkpoint()
             self.require_finite_weights("the weights are not finite")
+            self.examine(at_end=True)
             self.checkpoint()
         except NonfiniteError as overflow:
             recent = self.recording.recent()
@@ -103,8 +107,9 @@ class Loop:
 
     @property
     def finished(self) -> bool:
-        """Whether the run has its length, or stops early."""
-        return self.length.reached(self.state) or self.state.waited >= self._patience
+        """Whether the run has its length, stops early, or is stopped by a finding."""
+        stopped = self.state.waited >= self._patience or self.examination.stopped_by is not None
+        return self.length.reached(self.state) or stopped
 
     # ------------------------------------------------------------ a step
 
@@ -165,6 +170,13 @@ class Loop:
         state.skipped = 0
         self.learner.schedule.after_step()
         self.progress.step(state.step, passes.loss)
+        self.examine()
+
+    def examine(self, *, at_end: bool = False) -> None:
+        """Look at the fixed rows, if that is due."""
+        with self.recording.probe.pause():
+            if self.examination.look(self.state.step, at_end=at_end):
+                self._restart_clock()
 
     # ------------------------------------------------------------ an epoch
 

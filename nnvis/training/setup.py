@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import cast
 
 import torch
@@ -12,10 +13,13 @@ from nnvis.config import Config
 from nnvis.data import Splits
 from nnvis.errors import InputError
 from nnvis.models import build_model
+from nnvis.probe.checks import BATCHES, Checker, Rows
 from nnvis.probe.layers import find_layers
-from nnvis.record import FIGURES_BYTES, expected_bytes
+from nnvis.probe.schedule import Schedule
+from nnvis.record import FIGURES_BYTES, EventLog, expected_bytes, load_run
 from nnvis.training.batches import Batches
 from nnvis.training.devices import resolve_device, resolve_precision
+from nnvis.training.examination import Examination, Picture
 from nnvis.training.learner import Learner, Placed
 from nnvis.training.loop import Length
 from nnvis.training.losses import build_objective, resolve_loss
@@ -94,6 +98,40 @@ def place(splits: Splits, learner: Learner) -> dict[str, Placed]:
 def length_of(config: Config) -> Length:
     """How long the run is."""
     return Length(config.training.epochs, config.training.steps)
+
+
+def examine(
+    config: Config,
+    learner: Learner,
+    placed: dict[str, Placed],
+    log: EventLog,
+    steps: int,
+    *,
+    tell: Callable[[str], None],
+    picture: Picture,
+) -> Examination:
+    """What looks at fixed rows of the splits while training runs; at nothing where that is off."""
+    every = config.diagnosis.every
+    if every is None or len(placed["train"]) < BATCHES:
+        return Examination(None, Schedule(), log)
+    train, val = placed["train"], placed.get("val")
+    checker = Checker(
+        learner.model,
+        learner.objective.function,
+        Rows(train.inputs, train.targets),
+        val=Rows(val.inputs, val.targets) if val else None,
+        forward=lambda inputs: learner.precision.run(learner.model, inputs),
+    )
+    return Examination(
+        checker,
+        Schedule(steps, None if every == "auto" else every),
+        log,
+        earlier=load_run(log.path.parent).checks if log.last_step > 0 else (),
+        budget=steps,
+        stop_on=config.diagnosis.stop_on,
+        tell=tell,
+        picture=picture,
+    )
 
 
 def describe(config: Config, splits: Splits, learner: Learner, state: State) -> str:

@@ -1,0 +1,95 @@
+"""All rules over a record: findings, and what could not be judged."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+
+from nnvis.diagnosis.evidence import NotJudged
+from nnvis.diagnosis.fit import bad_initial_loss, learning_rate_too_high, not_learning, overfitting, underfitting
+from nnvis.diagnosis.gradients import exploding_gradients, vanishing_gradients, zero_gradients
+from nnvis.diagnosis.inputs import bad_labels, class_imbalance, unnormalized_inputs, unnormalized_targets
+from nnvis.diagnosis.nonfinite import nonfinite_values
+from nnvis.diagnosis.structure import loss_mismatch, missing_nonlinearity, output_mismatch
+from nnvis.diagnosis.units import dead_units, saturated_activations, symmetric_units
+from nnvis.record.run import Run
+from nnvis.record.vocabulary import Finding
+
+Rule = Callable[[Run], list[Finding]]
+
+RULES: dict[str, Rule] = {
+    "nonfinite_values": nonfinite_values,
+    "output_mismatch": output_mismatch,
+    "loss_mismatch": loss_mismatch,
+    "bad_labels": bad_labels,
+    "symmetric_units": symmetric_units,
+    "zero_gradients": zero_gradients,
+    "vanishing_gradients": vanishing_gradients,
+    "exploding_gradients": exploding_gradients,
+    "dead_units": dead_units,
+    "saturated_activations": saturated_activations,
+    "missing_nonlinearity": missing_nonlinearity,
+    "unnormalized_inputs": unnormalized_inputs,
+    "unnormalized_targets": unnormalized_targets,
+    "learning_rate_too_high": learning_rate_too_high,
+    "class_imbalance": class_imbalance,
+    "not_learning": not_learning,
+    "underfitting": underfitting,
+    "overfitting": overfitting,
+    "bad_initial_loss": bad_initial_loss,
+}
+"""By symptom; the order is that in which findings of one severity are told: what may cause others comes first."""
+
+SEVERITIES = ("error", "warning", "info")
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """Findings, the gravest first; and by symptom why it could not be judged."""
+
+    findings: tuple[Finding, ...]
+    not_judged: Mapping[str, str] = field(default_factory=dict)
+
+    def __iter__(self) -> Iterator[Finding]:
+        return iter(self.findings)
+
+    def __len__(self) -> int:
+        return len(self.findings)
+
+    @property
+    def sick(self) -> bool:
+        """Whether a finding is an error."""
+        return any(finding.severity == "error" for finding in self.findings)
+
+    @property
+    def judged(self) -> tuple[str, ...]:
+        """The symptoms that were looked for and not found."""
+        found = {finding.symptom for finding in self.findings}
+        return tuple(symptom for symptom in RULES if symptom not in found and symptom not in self.not_judged)
+
+
+def diagnose(run: Run) -> Diagnosis:
+    """What is wrong with a run, finished or not, as far as its record tells."""
+    findings: list[Finding] = []
+    not_judged: dict[str, str] = {}
+    for symptom, rule in RULES.items():
+        try:
+            findings += rule(run)
+        except NotJudged as reason:
+            not_judged[symptom] = str(reason)
+        except KeyError as missing:  # a record of another version, or of a check that was cut short
+            not_judged[symptom] = f"the record has no {missing.args[0]}"
+    findings.sort(key=lambda finding: SEVERITIES.index(finding.severity))
+    return Diagnosis(tuple(_with_causes(findings)), not_judged)
+
+
+_STRUCTURAL = tuple(RULES)[: tuple(RULES).index("not_learning")]
+
+
+def _with_causes(findings: list[Finding]) -> Iterator[Finding]:
+    """That nothing is learned is blamed on what else is an error first."""
+    others = [f.symptom for f in findings if f.symptom in _STRUCTURAL and f.severity == "error"]
+    for finding in findings:
+        if finding.symptom in ("not_learning", "underfitting") and others:
+            finding = replace(finding, causes=(*others, *finding.causes))
+        yield finding

@@ -1,0 +1,197 @@
+"""Rules about data: inputs and targets far from 1, classes that hardly occur, labels that tell nothing."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from nnvis.diagnosis.evidence import (
+    NotJudged,
+    at_start,
+    checks,
+    consequence,
+    constant_loss,
+    fact,
+    interval,
+    last_two,
+    linear_loss,
+)
+from nnvis.diagnosis.remedies import remedies
+from nnvis.record.run import Run
+from nnvis.record.vocabulary import Finding
+
+
+def unnormalized_inputs(
+    run: Run, *, low: float = 0.03, high: float = 10.0, offset: float = 10.0, spread: float = 100.0
+) -> list[Finding]:
+    """Inputs whose rms lies outside [0.03, 10], far from 0 against their spread, or of sizes that differ 100-fold.
+
+    Limits: a factor of 10 to 30 around what initialisations are made for (LeCun et al. 1998: mean 0, spread 1). A fault
+    only where the network makes no progress: large first weights, or a normalisation
+    right behind the inputs, make up for any scale (then nothing is said).
+    """
+    facts = fact(run, "inputs")
+    if not facts or not facts.get("numbers"):
+        raise NotJudged("the inputs are no floating numbers, or not known")
+    start = checks(run)[0]
+    first = next((row for row in start.facts["layers"] if row["parameters"]), None)
+    if first is None or first["norm"]:
+        return []
+    problems = []
+    if not low <= facts["rms"] <= high:
+        problems.append((facts["rms"], high if facts["rms"] > high else low, f"their rms is {facts['rms']:.3g}"))
+    if facts["mean_over_std"] is None or facts["mean_over_std"] > offset:
+        ratio = facts["mean_over_std"] or float("inf")
+        problems.append((ratio, offset, f"their mean is {ratio:.3g} times their spread"))
+    if facts["largest_over_median_rms"] > spread:
+        ratio = facts["largest_over_median_rms"]
+        problems.append((ratio, spread, f"the largest feature is {ratio:.3g} times the middle one"))
+    if not problems:
+        return []
+    stuck, unknown = consequence(run)
+    value, limit, _ = problems[0]
+    return [
+        Finding(
+            symptom="unnormalized_inputs",
+            severity="error" if stuck else "warning",
+            layers=(first["name"],),
+            first_step=0,
+            value=value,
+            threshold=limit,
+            evidence=(
+                f"{facts['features']:,} input features: {'; '.join(p[2] for p in problems)}; "
+                f"{stuck or unknown or 'the network learns all the same'}"
+            ),
+            causes=("the inputs are not standardised",),
+            figure="activation_std",
+            remedies=remedies("unnormalized_inputs"),
+        )
+    ]
+
+
+def unnormalized_targets(run: Run, *, low: float = 0.03, high: float = 10.0, offset: float = 10.0) -> list[Finding]:
+    """Numbers to be predicted whose spread lies outside [0.03, 10], or that lie far from 0 against their spread.
+
+    Limits: as for inputs. Wrong where the output layer starts at the targets' mean and scale.
+    """
+    facts, kind = fact(run, "targets"), fact(run, "loss", "kind")
+    if not facts or not facts.get("known"):
+        raise NotJudged("the targets are not known")
+    if "counts" in facts or kind not in ("mean_squared_error", "mean_absolute_error", "other"):
+        return []
+    problems = []
+    if not low <= facts["std"] <= high:
+        limit = high if facts["std"] > high else low
+        problems.append((facts["std"], limit, f"their standard deviation is {facts['std']:.3g}"))
+    if facts["std"] and abs(facts["mean"]) / facts["std"] > offset:
+        ratio = abs(facts["mean"]) / facts["std"]
+        problems.append((ratio, offset, f"their mean is {ratio:.3g} times their standard deviation"))
+    if not problems or not facts["std"]:
+        return []
+    stuck, unknown = consequence(run)
+    value, limit, _ = problems[0]
+    return [
+        Finding(
+            symptom="unnormalized_targets",
+            severity="error" if stuck else "warning",
+            layers=(),
+            first_step=0,
+            value=value,
+            threshold=limit,
+            evidence=(
+                f"the targets lie between {facts['low']:.4g} and {facts['high']:.4g}: "
+                f"{'; '.join(p[2] for p in problems)}; {stuck or unknown or 'the network learns all the same'}"
+            ),
+            causes=("the targets are not standardised",),
+            figure="learning_curves",
+            remedies=remedies("unnormalized_targets"),
+        )
+    ]
+
+
+def class_imbalance(run: Run, *, rare: float = 0.1, recall: float = 0.1) -> list[Finding]:
+    """A class with under a tenth of an even share, of which hardly a row is right at two checks in a row.
+
+    An error where the network makes no progress. Wrong where rare rows are the hard ones for a reason of their own.
+    """
+    counts = fact(run, "targets", "counts")
+    if not counts:
+        raise NotJudged("the targets are no classes, or not known")
+    shares = np.array(counts) / sum(counts)
+    pair = last_two(run)
+    if any("diagnosis_recall" not in check.values for check in pair):
+        raise NotJudged("which rows are right was not measured")
+    recalls = np.array([check.values["diagnosis_recall"][: len(shares)] for check in pair])
+    present = shares > 0
+    # of two classes, one with a tenth of the rows; of ten, one with a hundredth
+    starved = (
+        present & (shares < max(rare * 2 / len(shares), 0.005) + 1e-9) & (np.nan_to_num(recalls) <= recall).all(axis=0)
+    )
+    common = float(shares.max())
+    if not starved.any():
+        return []
+    stuck, _ = consequence(run)
+    return [
+        Finding(
+            symptom="class_imbalance",
+            severity="error" if stuck else "warning",
+            layers=(),
+            first_step=pair[0].step,
+            value=float(shares[starved].min()),
+            threshold=rare,
+            evidence=(
+                f"class {', '.join(map(str, np.flatnonzero(starved)))} has {shares[starved].sum():.1%} of the rows, "
+                f"the commonest {common:.1%}; {np.nan_to_num(recalls[-1][starved]).mean():.0%} of its rows are right"
+            ),
+            causes=("the loss hardly feels the rare class",),
+            figure="learning_curves",
+            remedies=remedies("class_imbalance"),
+        )
+    ]
+
+
+def bad_labels(run: Run) -> list[Finding]:
+    """One class only, constant targets (exact); or labels that no linear and no nearest-neighbour baseline can tell.
+
+    The second is a warning at most: what two simple baselines do not see may still be there. It is said only where the
+    network makes no progress either.
+    """
+    facts = fact(run, "targets")
+    if not facts or not facts.get("known"):
+        raise NotJudged("the targets are not known")
+    if facts["distinct"] == 1 or sum(count > 0 for count in facts.get("counts", [1, 1])) == 1:
+        return [
+            _bad_labels(
+                run, "error", f"all {fact(run, 'rows'):,} targets are the same", 1.0, ("the labels are broken",)
+            )
+        ]
+    stuck, unknown = consequence(run)
+    if stuck is None:
+        if unknown:
+            raise NotJudged(unknown)
+        return []
+    linear = linear_loss(run)
+    errors = at_start(run).values.get("diagnosis_row_loss_neighbour")
+    if linear is None or errors is None or "counts" not in facts:
+        raise NotJudged("there is no baseline for these inputs and targets")
+    constant = constant_loss(run)
+    shares = np.array(facts["counts"]) / sum(facts["counts"])
+    by_chance = 1 - float(np.square(shares).sum())
+    better = interval(by_chance - errors)
+    if interval(constant - linear).low > 0 or better.low > 0:
+        return []
+    return [
+        _bad_labels(
+            run,
+            "warning",
+            f"a nearest-neighbour baseline is wrong at {errors.mean():.0%} of the rows (by chance: {by_chance:.0%}), "
+            f"and a linear one gets {linear.mean():.4g} (the best constant output: {constant.mean():.4g})",
+            float(errors.mean() / by_chance),
+            ("the labels are not related to the inputs: shuffled, or joined wrongly", "the inputs hold no signal"),
+        )
+    ]
+
+
+def _bad_labels(run: Run, severity: str, evidence: str, value: float, causes: tuple[str, ...]) -> Finding:
+    return Finding(
+        "bad_labels", severity, (), 0, value, 1.0, evidence, causes, "learning_curves", remedies("bad_labels")
+    )

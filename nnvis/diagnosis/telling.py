@@ -1,0 +1,70 @@
+"""A diagnosis in words: for people (rich), for machines (JSON).
+
+print_diagnosis(run, found, console)
+as_json(found)
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+from nnvis.diagnosis.diagnose import Diagnosis
+from nnvis.record.files import plain
+from nnvis.record.run import Run
+from nnvis.record.vocabulary import Finding
+
+_STYLES = {"error": "bold red", "warning": "bold yellow", "info": "bold blue"}
+_MOST_LAYERS = 3
+
+
+def print_diagnosis(run: Run, found: Diagnosis, console: Console) -> None:
+    """What is wrong, where, since when; evidence, causes, remedies; then what was and was not judged."""
+    say = lambda text, style="": console.print(Text(text, style=style), soft_wrap=not console.is_terminal)  # noqa: E731
+    if not found.findings:
+        say(f"{run.name}: nothing was found", "bold green")
+    for finding in found:
+        console.print(_headline(finding))
+        say(f"  {finding.evidence}")
+        for rank, cause in enumerate(finding.causes, 1):
+            say(f"  cause {rank}: {cause}" if len(finding.causes) > 1 else f"  cause: {cause}")
+        for remedy in finding.remedies:
+            change = "".join(f" {key}={_written(value)}" for key, value in remedy.overrides.items())
+            say(f"  remedy: {remedy.title}: {remedy.why}" + (f" [{change.strip()}]" if change and run.config else ""))
+        if "/" in finding.figure:
+            say(f"  figure: {run.path / finding.figure}")
+        say("")
+    if found.judged:
+        say(f"looked for and not found: {', '.join(found.judged)}", "dim")
+    by_reason: dict[str, list[str]] = {}
+    for symptom, reason in found.not_judged.items():
+        by_reason.setdefault(reason, []).append(symptom)
+    for reason, symptoms in by_reason.items():
+        say(f"not judged, since {reason}: {', '.join(symptoms)}", "dim")
+
+
+def as_json(found: Diagnosis) -> dict[str, Any]:
+    """The same as `findings.json`; NaN and Inf are null."""
+    return plain({"findings": [asdict(finding) for finding in found], "not_judged": dict(found.not_judged)})
+
+
+def _headline(finding: Finding) -> Text:
+    line = Text(f"{finding.severity.upper()} ", style=_STYLES[finding.severity])
+    line.append(finding.symptom, style="bold")
+    if finding.layers:
+        shown = ", ".join(finding.layers[:_MOST_LAYERS])
+        rest = len(finding.layers) - _MOST_LAYERS
+        line.append(f" in {shown}" + (f" and {rest} more" if rest > 0 else ""))
+    line.append(f", since step {finding.first_step:,}")
+    return line
+
+
+def _written(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key}: {_written(item)}" for key, item in value.items()) + "}"
+    return str(value)

@@ -1,0 +1,596 @@
+"""Checks: what the rules of diagnosis need, measured between two steps on rows that stay the same.
+
+    checker = Checker(model, loss_fn, Rows(inputs, targets), val=Rows(val_inputs, val_targets))
+    log.check(checker.check(step=0))         # record.Check: arrays by quantity, and facts
+
+The model runs on the side (see `untouched`): no dropout, nothing updated, no `.grad`, no random number drawn. Gradients
+are taken of the first rows only, in `BATCHES` probe batches, so that a number that depends on the rows has an interval.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.modules.conv import _ConvNd
+from torch.nn.modules.module import register_module_forward_hook
+from torch.nn.parallel import DistributedDataParallel
+
+from nnvis.probe import references
+from nnvis.probe.layers import Layer, find_layers, first_tensor, units_in_dim_1
+from nnvis.probe.references import LossFacts, LossFunction
+from nnvis.probe.structure import Graph
+from nnvis.probe.untouched import on_the_side
+from nnvis.record.vocabulary import Check, FloatArray
+
+MOST_ROWS = 1024
+GRADIENT_ROWS = 256
+BATCHES = 8
+QUANTILES = 21
+SAME = 1e-6
+"""Two units are twins where their weights differ by less than this share of their norm."""
+_NORMS = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.LocalResponseNorm)
+
+
+class Rows(NamedTuple):
+    """Fixed rows: what the model takes (a tensor, or a tuple or dict of them) and what the loss compares with."""
+
+    inputs: Any
+    targets: Any
+
+    def __len__(self) -> int:  # pyright: ignore[reportIncompatibleMethodOverride]
+        first = first_tensor(self.inputs)
+        return 0 if first is None else len(first)
+
+    def to(self, device: torch.device | str) -> Rows:
+        """The rows on a device."""
+        return Rows(*(_mapped(part, lambda t: t.to(device)) for part in self))
+
+    def some(self, most: int) -> Rows:
+        """At most so many rows, in an order that has nothing to do with theirs; always the same, and a copy."""
+        order = torch.randperm(len(self), generator=torch.Generator().manual_seed(0))[:most]
+        return Rows(
+            *(_mapped(part, lambda t: t.detach()[order.to(t.device)] if t.dim() else t.clone()) for part in self)
+        )
+
+    def part(self, start: int, stop: int) -> Rows:
+        """The rows from `start` to `stop`."""
+        return Rows(_cut(self.inputs, start, stop), _cut(self.targets, start, stop))
+
+
+class Checker:
+    """Fixed rows of a model, and what has to be computed of them once."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        loss_fn: LossFunction,
+        rows: Rows,
+        *,
+        val: Rows | None = None,
+        forward: Callable[[Any], Any] | None = None,
+    ) -> None:
+        """`forward` calls the model, in autocast say. Of more than 1024 rows some are picked, always the same.
+
+        Raises ValueError for fewer than 8 rows.
+        """
+        inner = getattr(model, "_orig_mod", model)
+        self._model: nn.Module = inner.module if isinstance(inner, DistributedDataParallel) else inner
+        self._loss_fn = loss_fn
+        self._forward = forward or self._call
+        self._rows = rows.some(MOST_ROWS)
+        if len(self._rows) < BATCHES:
+            raise ValueError(f"a check needs at least {BATCHES} rows, got {len(self._rows)}")
+        self._val = val.some(MOST_ROWS) if val is not None and len(val) else None
+        self._facts: dict[str, Any] = {}
+        self._graph: Graph | None = None
+        self._twins = True  # whether there were any, so that they have to be looked for again
+        self._loss = LossFacts("")
+        self._classes: Tensor | None = None
+
+    def check(self, step: int) -> Check:
+        """Measures the model as it is now, after so many updates."""
+        rows = self._rows
+        watched = min(GRADIENT_ROWS, len(rows)) // BATCHES * BATCHES
+        seen = _Seen(self._model, watched)
+        with on_the_side(self._model):
+            outputs, loss, losses = self._with_gradients(rows.part(0, watched), seen)
+            parts = [outputs]
+            for start in range(watched, len(rows), GRADIENT_ROWS):
+                with torch.no_grad(), seen.looking(gradients=False):
+                    parts.append(self._forward(rows.part(start, start + GRADIENT_ROWS).inputs))
+            outputs = _joined(parts)
+            once = self._look_once(outputs, seen) if not self._facts else {}
+            values = {**seen.values(), **self._of_outputs(outputs, losses), **once}
+            if self._graph and self._twins:
+                values["diagnosis_duplicate_fraction"] = shares = seen.twins(self._graph)
+                self._twins = bool(np.nan_to_num(shares).any())
+        if self._val is not None:
+            values["diagnosis_row_loss_val"] = self._validation_losses(self._val)
+        values["diagnosis_nonfinite"] = np.array(
+            [_nonfinite(outputs), _nonfinite(loss), sum(_nonfinite(g) for g in seen.gradients)], float
+        )
+        return Check(step, values, self._facts)
+
+    def _call(self, inputs: Any) -> Any:
+        with torch.autocast(_device_type(self._model), enabled=False):
+            if isinstance(inputs, dict):
+                return self._model(**inputs)
+            return self._model(*inputs) if isinstance(inputs, tuple | list) else self._model(inputs)
+
+    def _with_gradients(self, rows: Rows, seen: _Seen) -> tuple[Any, Tensor, FloatArray]:
+        """Outputs, loss, and the loss of these rows and of half of them."""
+        parameters = [p for p in self._model.parameters() if p.requires_grad]
+        with torch.enable_grad(), seen.looking(gradients=True):
+            inputs = _requiring_gradient(rows.inputs)
+            outputs = self._forward(inputs)
+            loss = self._loss_fn(outputs, rows.targets)
+            loss = loss if loss.dim() == 0 else loss.mean()
+            sources = [*parameters, *_tensors(inputs)]
+            sources = [s for s in sources if s.requires_grad]
+            reached = loss.requires_grad and sources
+            grads = torch.autograd.grad(loss, sources, allow_unused=True) if reached else [None] * len(sources)
+        seen.read_parameters(dict(zip(map(id, sources), grads, strict=True)))
+        tensor = first_tensor(outputs)
+        if self._graph is None and tensor is not None:
+            self._graph = Graph(tensor, seen.affine)
+        half = len(rows) // 2
+        with torch.no_grad():
+            outputs = _detached(outputs)
+            part = self._loss_fn(_cut(outputs, 0, half), _cut(rows.targets, 0, half))
+        return outputs, loss.detach(), np.array([float(loss.detach()), float(part.mean())])
+
+    def _of_outputs(self, outputs: Any, batch_losses: FloatArray) -> dict[str, FloatArray]:
+        values: dict[str, FloatArray] = {"diagnosis_batch_loss": batch_losses}
+        losses = references.rows_loss(self._loss_fn, outputs, self._rows.targets)
+        count = len(self._rows)
+        values["diagnosis_row_loss"] = np.full(count, np.nan) if losses is None else _array(losses)
+        tensor = first_tensor(outputs)
+        if tensor is not None and tensor.is_floating_point():
+            values["diagnosis_output_range"] = _array(torch.stack([*tensor.detach().double().aminmax()]))
+            if self._classes is not None:
+                right = self._answers(tensor) == self._classes
+                values["diagnosis_recall"] = np.array(
+                    [
+                        float(right[self._classes == c].double().mean()) if (self._classes == c).any() else np.nan
+                        for c in range(len(self._facts["targets"]["counts"]))
+                    ]
+                )
+        return values
+
+    def _answers(self, outputs: Tensor) -> Tensor:
+        """(N,) the class that each row is taken for."""
+        if outputs.dim() == 2 and outputs.shape[1] > 1:
+            return outputs.argmax(dim=1)
+        return (outputs.reshape(len(outputs)) > (0.0 if self._loss.kind == "binary_cross_entropy" else 0.5)).long()
+
+    def _validation_losses(self, val: Rows) -> FloatArray:
+        with on_the_side(self._model, own_statistics=False), torch.no_grad():
+            parts = [self._forward(val.part(i, i + GRADIENT_ROWS).inputs) for i in range(0, len(val), GRADIENT_ROWS)]
+            losses = references.rows_loss(self._loss_fn, _joined(parts), val.targets)
+        return np.full(len(val), np.nan) if losses is None else _array(losses)
+
+    def _look_once(self, outputs: Any, seen: _Seen) -> dict[str, FloatArray]:
+        """Facts, and the yardsticks that stay the same."""
+        tensor = first_tensor(outputs)
+        targets = self._rows.targets
+        self._loss = references.identify(self._loss_fn, outputs, targets)
+        with torch.no_grad():
+            self._facts = {
+                "rows": len(self._rows),
+                "val_rows": len(self._val) if self._val is not None else 0,
+                "layers": seen.table(),
+                "inputs": _input_facts(self._rows.inputs),
+                "targets": _target_facts(targets, tensor),
+                "output": _output_facts(tensor, self._graph),
+                "loss": self._loss_facts(outputs),
+                "operations": self._graph.operations if self._graph else {},
+                "affine_pairs": self._graph.pairs if self._graph else [],
+            }
+            self._classes = _classes(targets, tensor)
+            values = {}
+            if isinstance(targets, Tensor) and isinstance(outputs, Tensor):
+                with torch.no_grad():
+                    linear = references.linear_loss(self._loss, self._rows.inputs, targets, outputs)
+                    neighbour = references.neighbour_errors(self._rows.inputs, self._classes)
+                constant = references.constant_loss(self._loss, self._loss_fn, outputs, targets)
+                found = {"constant": constant, "linear": linear, "neighbour": neighbour}
+                values = {f"diagnosis_row_loss_{n}": _array(rows) for n, rows in found.items() if rows is not None}
+        return values
+
+    def _loss_facts(self, outputs: Any) -> dict[str, Any]:
+        targets, function = self._rows.targets, self._loss_fn
+        facts: dict[str, Any] = {"kind": self._loss.kind, "scale": self._loss.scale, "reduction": "other"}
+        rows = references.rows_loss(function, outputs, targets)
+        if rows is None or not isinstance(outputs, Tensor):
+            return facts
+        ratios = []
+        for count in (len(rows), len(rows) // 2):
+            whole = function(outputs[:count], targets[:count])
+            ratios.append(float(whole.mean()) / float(rows[:count].mean() or math.nan))
+        facts["broadcast"] = _is_broadcast(function, outputs, targets)
+        if all(math.isclose(r, 1, rel_tol=1e-2) for r in ratios):
+            facts["reduction"] = "mean"
+        elif math.isclose(ratios[0], len(rows), rel_tol=1e-2):
+            facts["reduction"] = "sum"
+        if self._loss.of_probabilities or self._loss.kind == "cross_entropy_normalised":
+            impossible = references.rows_loss(function, torch.zeros_like(outputs[:2]), targets[:2])
+            facts["unstable"] = impossible is not None and not bool(torch.isfinite(impossible).all())
+        return facts
+
+
+# ---------------------------------------------------------------- what hooks see
+
+
+@dataclass
+class _Call:
+    """One call of a layer."""
+
+    layer: Layer
+    shape: tuple[int, ...] | None
+    norm: Tensor | None = None  # (P,)
+    grad_norm: Tensor | None = None  # (P,)
+    slope_sum: Tensor | None = None  # (U,) of slopes over rows and places, largest slope 1
+    slope_any: Tensor | None = None  # (U,) whether it was ever not 0
+    slope_count: int = 0
+
+
+@dataclass
+class _Seen:
+    """What the passes of one check showed, by row: a layer's name, with #2 for its second call in a pass."""
+
+    model: nn.Module
+    rows: int  # of the pass with gradients
+    calls: dict[str, _Call] = field(default_factory=dict)
+    affine: dict[Any, str] = field(default_factory=dict)  # node of the graph -> layer
+    gradients: list[Tensor] = field(default_factory=list)
+    _with_gradients: bool = False
+
+    def __post_init__(self) -> None:
+        self._by_module = {layer.module: layer for layer in find_layers(self.model)}
+        self._counts: dict[str, int] = {}
+        self._units_in_dim_1 = False
+        self._parameter_norms: dict[str, float] = {}
+
+    def looking(self, *, gradients: bool) -> Any:
+        """While inside, forward passes are looked at."""
+        self._with_gradients = gradients
+        self._counts, self._units_in_dim_1 = {}, False
+        return _Handle(register_module_forward_hook(self._after_forward))
+
+    def _after_forward(self, module: nn.Module, inputs: Any, output: Any) -> None:
+        self._units_in_dim_1 = units_in_dim_1(module, self._units_in_dim_1)
+        layer = self._by_module.get(module)
+        if layer is None:
+            return
+        number = self._counts[layer.name] = self._counts.get(layer.name, 0) + 1
+        name = layer.name if number == 1 else f"{layer.name}#{number}"
+        x = first_tensor(output)
+        usable = x is not None and x.is_floating_point() and x.numel() > 0
+        call = self.calls.setdefault(name, _Call(layer, tuple(x.shape[1:]) if x is not None else None))
+        if not usable or x is None:
+            return
+        if layer.nonlinearity:
+            self._read_slopes(call, layer.module, first_tensor(inputs), x.detach())
+        if self._with_gradients:
+            call.norm = self._norms(x.detach())
+            if x.requires_grad:
+                x.register_hook(lambda gradient: self._gradient_arrived(call, gradient))
+            if is_affine(module) and x.grad_fn is not None:
+                self.affine[x.grad_fn] = layer.name
+
+    def _gradient_arrived(self, call: _Call, gradient: Tensor) -> None:
+        self.gradients.append(gradient.detach())
+        call.grad_norm = self._norms(gradient.detach())
+
+    def _norms(self, x: Tensor) -> Tensor:
+        """(P,) root mean square over each probe batch's rows of their L2 norms."""
+        x = x.double() if x.dtype == torch.float64 else x.float()
+        peak = x.abs().max().clamp_min(1e-300 if x.dtype == torch.float64 else 1e-38)
+        if len(x) != self.rows:  # time comes first, say: rows cannot be told apart
+            return ((x / peak).square().sum() / self.rows).sqrt().mul(peak).double().expand(BATCHES)
+        squares = (x / peak).reshape(BATCHES, -1).square().sum(dim=1) / (self.rows / BATCHES)
+        return squares.sqrt().double() * peak.double()
+
+    def _read_slopes(self, call: _Call, module: nn.Module, z: Tensor | None, y: Tensor) -> None:
+        slope = normalised_slope(module, z, y)
+        if slope is None:
+            return
+        unit_dim = 1 if self._units_in_dim_1 and slope.dim() > 2 else slope.dim() - 1
+        others = [d for d in range(slope.dim()) if d != unit_dim]
+        total, active = slope.double().sum(others), (slope != 0).any(dim=0) if len(others) == 1 else None
+        if active is None:
+            active = (slope != 0).sum(others) > 0
+        if call.slope_sum is None or call.slope_any is None:
+            call.slope_sum, call.slope_any = total, active
+        elif call.slope_sum.shape == total.shape:
+            call.slope_sum, call.slope_any = call.slope_sum + total, call.slope_any | active
+        call.slope_count += slope.numel() // slope.shape[unit_dim]
+
+    def read_parameters(self, grads: Mapping[int, Tensor | None]) -> None:
+        for layer in self._by_module.values():
+            own = [g for p in layer.parameters if (g := grads.get(id(p))) is not None]
+            if own:
+                norms = [torch.linalg.vector_norm(g.detach(), dtype=torch.float64) for g in own]
+                self._parameter_norms[layer.name] = float(torch.stack(norms).norm())
+
+    def table(self) -> list[dict[str, Any]]:
+        """The rows, as JSON."""
+        return [
+            {
+                "name": name,
+                "kind": call.layer.kind,
+                "shape": call.shape,
+                "parameters": sum(p.numel() for p in call.layer.parameters),
+                "trainable": any(p.requires_grad for p in call.layer.parameters),
+                "affine": is_affine(call.layer.module),
+                "norm": isinstance(call.layer.module, _NORMS),
+                "nonlinearity": call.layer.nonlinearity,
+                "bounded": call.layer.bounds is not None,
+            }
+            for name, call in self.calls.items()
+        ]
+
+    def values(self) -> dict[str, FloatArray]:
+        """The arrays (L, …) of all layers."""
+        calls = self.calls.values()
+        gap = torch.full((BATCHES,), math.nan, dtype=torch.float64)
+        return {
+            "diagnosis_activation_norm": _array(torch.stack([_host(c.norm, gap) for c in calls])),
+            "diagnosis_activation_grad_norm": _array(torch.stack([_host(c.grad_norm, gap) for c in calls])),
+            "diagnosis_parameter_grad_norm": np.array(
+                [self._parameter_norms.get(name, math.nan) for name in self.calls]
+            ),
+            "diagnosis_slope_quantiles": np.stack([_quantiles(c) for c in calls]),
+            "diagnosis_flat_fraction": np.array(
+                [math.nan if c.slope_any is None else float((~c.slope_any).double().mean()) for c in calls]
+            ),
+        }
+
+    def twins(self, graph: Graph) -> FloatArray:
+        """(L,) the share of a layer's units that have a twin; of affine layers that another one follows."""
+        modules = {layer.name: layer.module for layer in self._by_module.values()}
+        followers: dict[str, list[nn.Module]] = {}
+        for name, before in graph.predecessors.items():
+            for earlier in before:
+                followers.setdefault(earlier, []).append(modules[name])
+        shares = {name: duplicate_fraction(modules[name], after) for name, after in followers.items()}
+        return np.array([shares.get(name, math.nan) for name in self.calls])
+
+
+class _Handle:
+    def __init__(self, handle: Any) -> None:
+        self._handle = handle
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *exception: object) -> None:
+        self._handle.remove()
+
+
+def is_affine(module: nn.Module) -> bool:
+    """Whether the module is a linear map with a bias."""
+    return isinstance(module, nn.Linear | _ConvNd)
+
+
+def duplicate_fraction(module: nn.Module, followers: list[nn.Module]) -> float:
+    """Share of an affine layer's units that have a twin: the same weights and bias, and the same weights behind."""
+    weight: Tensor = module.weight.detach()  # pyright: ignore[reportAssignmentType, reportCallIssue, reportAttributeAccessIssue]
+    if isinstance(module, _ConvNd) and module.transposed:
+        weight = weight.transpose(0, 1)
+    incoming = weight.flatten(1).double()
+    if isinstance(module.bias, Tensor):
+        incoming = torch.cat([incoming, module.bias.detach().double()[:, None]], dim=1)
+    units = len(incoming)
+    outgoing = [_columns(f, units) for f in followers]
+    behind = torch.cat([o for o in outgoing if o is not None], dim=1) if any(o is not None for o in outgoing) else None
+    if units < 2:
+        return 0.0
+    if behind is None:
+        return math.nan
+    both = torch.cat([incoming, behind], dim=1)
+    direction = torch.linspace(0.5, 1.5, both.shape[1], dtype=torch.float64, device=both.device).sin() + 1.1
+    order = (both @ direction).argsort()
+    alike = _alike(incoming[order]) & _alike(behind[order])
+    twin = torch.zeros(units, dtype=torch.bool, device=both.device)
+    twin[1:] |= alike
+    twin[:-1] |= alike
+    return float(twin.double().mean())
+
+
+def _alike(vectors: Tensor) -> Tensor:
+    """(U - 1,) whether each vector is that before it."""
+    size = torch.maximum(vectors[1:].norm(dim=1), vectors[:-1].norm(dim=1))
+    return (vectors[1:] - vectors[:-1]).norm(dim=1) <= SAME * size
+
+
+def _columns(module: nn.Module, units: int) -> Tensor | None:
+    """(U, …) what an affine layer makes of each unit before it; None where that cannot be told."""
+    weight = getattr(module, "weight", None)
+    if not isinstance(weight, Tensor) or (isinstance(module, _ConvNd) and (module.transposed or module.groups > 1)):
+        return None
+    weight = weight.detach().double()
+    if weight.shape[1] % units:
+        return None
+    return weight.reshape(len(weight), units, -1).transpose(0, 1).flatten(1)
+
+
+def normalised_slope(module: nn.Module, z: Tensor | None, y: Tensor) -> Tensor | None:
+    """A nonlinearity's slope at each place over its largest slope, in [0, 1]; None where it cannot be told."""
+    match module:
+        case nn.ReLU():
+            return (y > 0).float()
+        case nn.ReLU6():
+            return ((y > 0) & (y < 6)).float()
+        case nn.Sigmoid():
+            return 4 * y.float() * (1 - y.float())
+        case nn.Tanh():
+            return 1 - y.float().square()
+        case nn.LeakyReLU():
+            return torch.where(y > 0, 1.0, abs(module.negative_slope))
+    if z is None or z.shape != y.shape or z is y or getattr(module, "inplace", False):
+        return None
+    with torch.enable_grad():
+        given = z.detach().requires_grad_()
+        slope = torch.autograd.grad(module.forward(given).sum(), given)[0].abs()
+        if not hasattr(module, "weight"):
+            grid = torch.linspace(-6, 6, 1201, dtype=given.dtype, device=given.device).requires_grad_()
+            largest = torch.autograd.grad(module.forward(grid).sum(), grid)[0].abs().max()
+            slope = slope / torch.maximum(largest, slope.max()).clamp_min(1e-30)
+    return slope.float()
+
+
+def _quantiles(call: _Call) -> FloatArray:
+    if call.slope_sum is None or not call.slope_count:
+        return np.full(QUANTILES, math.nan)
+    return np.quantile((call.slope_sum / call.slope_count).cpu().numpy(), np.linspace(0, 1, QUANTILES))
+
+
+# ---------------------------------------------------------------- facts about the data
+
+
+def _input_facts(inputs: Any) -> dict[str, Any]:
+    x = inputs if isinstance(inputs, Tensor) else None
+    if x is None or not x.is_floating_point() or x.dim() < 2:
+        return {"numbers": False}
+    x = x.detach().double().flatten(1)
+    mean, spread = x.mean(dim=0), x.std(dim=0)
+    sizes = x.square().mean(dim=0).sqrt()
+    sizes = sizes[sizes > 0]
+    return {
+        "numbers": True,
+        "features": x.shape[1],
+        "rms": float(x.square().mean().sqrt()),
+        "mean_over_std": float(mean.norm() / spread.norm()) if float(spread.norm()) else math.inf,
+        "largest_over_median_rms": float(sizes.max() / sizes.median()) if len(sizes) else 1.0,
+        "largest": float(x.abs().max()),
+    }
+
+
+def _target_facts(targets: Any, outputs: Tensor | None) -> dict[str, Any]:
+    if not isinstance(targets, Tensor) or not targets.numel():
+        return {"known": False}
+    y = targets.detach().double()
+    classes = _classes(targets, outputs)
+    values = y.unique()
+    facts = {
+        "known": True,
+        "shape": list(targets.shape[1:]),
+        "integers": not targets.is_floating_point(),
+        "mean": float(y.mean()),
+        "std": float(y.std()) if y.numel() > 1 else 0.0,
+        "rms": float(y.square().mean().sqrt()),
+        "low": float(y.min()),
+        "high": float(y.max()),
+        "distinct": len(values),
+        "whole": bool((values == values.round()).all()),
+    }
+    if classes is not None:
+        width = outputs.shape[1] if outputs is not None and outputs.dim() == 2 else 1
+        facts["counts"] = torch.bincount(classes, minlength=max(2, width)).tolist()
+    return facts
+
+
+def _output_facts(outputs: Tensor | None, graph: Graph | None) -> dict[str, Any]:
+    if outputs is None:
+        return {"known": False}
+    return {
+        "known": True,
+        "shape": list(outputs.shape[1:]),
+        "activations": list(graph.output_activations) if graph else [],
+        "in_graph": bool(graph and graph.operations),
+    }
+
+
+def _is_broadcast(loss_fn: LossFunction, outputs: Tensor, targets: Any) -> bool:
+    """Whether a loss compares every row's output with every row's target: asked about outputs that are the targets."""
+    if not isinstance(targets, Tensor) or outputs.shape == targets.shape or outputs.numel() != targets.numel():
+        return False
+    wanted = targets.to(outputs.dtype)
+    if float(wanted.min()) >= 0 and float(wanted.max()) <= 1:
+        wanted = 0.05 + 0.9 * wanted  # a probability that has a log
+    rows = references.rows_loss(loss_fn, wanted.reshape(outputs.shape), targets)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch says so, too
+        whole = float(loss_fn(wanted.reshape(outputs.shape), targets).mean())
+    by_row = math.nan if rows is None else float(rows.mean())
+    same_shape = float(loss_fn(wanted.reshape(outputs.shape), targets.reshape(outputs.shape)).mean())
+    return whole > 1.5 * by_row + 1e-9 and whole > 1.5 * same_shape + 1e-9
+
+
+def _classes(targets: Any, outputs: Tensor | None) -> Tensor | None:
+    """(N,) class numbers, where the targets are classes."""
+    if not isinstance(targets, Tensor) or outputs is None or not targets.numel():
+        return None
+    shares = references.class_shares(targets, outputs.shape)
+    if shares is not None:
+        return shares.argmax(dim=1)
+    if targets.numel() == len(targets) and outputs.numel() == len(outputs):
+        flat = targets.reshape(-1)
+        if bool(((flat == 0) | (flat == 1)).all()):
+            return flat.long()
+    return None
+
+
+# ---------------------------------------------------------------- tensors in whatever they come in
+
+
+def _cut(value: Any, start: int, stop: int) -> Any:
+    return _mapped(value, lambda t: t[start:stop] if t.dim() else t)
+
+
+def _detached(value: Any) -> Any:
+    return _mapped(value, Tensor.detach)
+
+
+def _requiring_gradient(inputs: Any) -> Any:
+    """Copies, so that layers see a graph even where the first parameters are frozen."""
+    return _mapped(inputs, lambda t: t.detach().clone().requires_grad_(t.is_floating_point()))
+
+
+def _mapped(value: Any, function: Callable[[Tensor], Tensor]) -> Any:
+    if isinstance(value, Tensor):
+        return function(value)
+    if isinstance(value, dict):
+        return {key: _mapped(item, function) for key, item in value.items()}
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return type(value)(*(_mapped(item, function) for item in value))
+    return type(value)(_mapped(item, function) for item in value) if isinstance(value, tuple | list) else value
+
+
+def _tensors(value: Any) -> list[Tensor]:
+    found: list[Tensor] = []
+    _mapped(value, lambda t: found.append(t) or t)
+    return found
+
+
+def _joined(parts: list[Any]) -> Any:
+    """The outputs of several passes, detached; of what is no tensor the first pass's alone."""
+    parts = [_detached(part) for part in parts]
+    if all(isinstance(part, Tensor) for part in parts) and len({part.shape[1:] for part in parts}) == 1:
+        return torch.cat(parts)
+    return parts[0]
+
+
+def _nonfinite(value: Any) -> int:
+    return sum(int(t.numel() - torch.isfinite(t).sum()) for t in _tensors(value))
+
+
+def _array(x: Tensor) -> FloatArray:
+    return x.detach().double().cpu().numpy()
+
+
+def _host(x: Tensor | None, default: Tensor) -> Tensor:
+    return default if x is None else x.cpu()
+
+
+def _device_type(model: nn.Module) -> str:
+    return next((p.device.type for p in model.parameters()), "cpu")

@@ -1,0 +1,137 @@
+"""Checks while training runs: measured when due, judged at once, told when a finding becomes certain.
+
+examination = Examination(checker, Schedule(total_steps=690), log, budget=690, tell=print)
+examination.look(step)          # after every update; cheap where no check is due
+examination.stopped_by          # the finding that `stop_on` ends the run for
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Collection, Sequence
+from typing import Any
+
+from nnvis.diagnosis import Diagnosis, diagnose
+from nnvis.errors import InputError, RunError
+from nnvis.probe.checks import Checker
+from nnvis.probe.schedule import Schedule
+from nnvis.record import Check, EventLog, Finding, Run, write_findings
+from nnvis.record.run import Recorded
+
+Picture = Callable[[Finding], bytes | None]
+
+
+class Examination:
+    """Looks at a run's fixed rows between its steps. What goes wrong here warns once and spares the training."""
+
+    def __init__(
+        self,
+        checker: Checker | None,
+        schedule: Schedule,
+        log: EventLog,
+        *,
+        earlier: Sequence[Check] = (),
+        budget: int | None = None,
+        stop_on: Collection[str] = (),
+        tell: Callable[[str], None] = lambda text: None,
+        picture: Picture = lambda finding: None,
+    ) -> None:
+        """`earlier`: the checks of a run that goes on; `budget`: its updates, where known; `picture`: draws a PNG."""
+        self._checker, self._schedule, self._log = checker, schedule, log
+        self._checks = list(earlier)
+        self._budget, self._stop_on = budget, stop_on
+        self._tell, self._picture = tell, picture
+        self._undrawn: list[Finding] = []
+        self.stopped_by: Finding | None = None
+        self.told = {finding.symptom for finding in self._certain()} if earlier else set[str]()
+        if earlier:
+            schedule.last = earlier[-1].step
+
+    @property
+    def account(self) -> dict[str, Any]:
+        """How many checks there are, and what those of this process took."""
+        return {"checks": len(self._checks), "seconds": self._schedule.seconds}
+
+    def due(self, step: int) -> bool:
+        """Whether there is something to look at after so many updates; asked once for each step."""
+        return self._checker is not None and self._schedule.due(step)
+
+    def look(self, step: int, *, at_end: bool = False) -> bool:
+        """Check if that is due, or (`at_end`) if the newest step has not been checked. Returns whether it was.
+
+        Raises RunError where the log cannot be written.
+        """
+        if not (self.due(step) or (at_end and self._checker is not None and step > self._schedule.last)):
+            return False
+        try:
+            self._look(step)
+        except (RunError, InputError):
+            raise
+        except Exception as error:
+            self._checker = None
+            text = f"nnvis stops checking its fixed rows, training goes on: {type(error).__name__}: {error}"
+            warnings.warn(text, stacklevel=2)
+        return True
+
+    def _look(self, step: int) -> None:
+        assert self._checker is not None
+        with self._schedule.timed(step):
+            check = self._checker.check(step)
+            self._log.check(check)
+            self._checks.append(check)
+            certain = self._certain()
+        for finding in certain:
+            if finding.symptom not in self.told:
+                self.told.add(finding.symptom)
+                self._announce(finding, step)
+            if finding.symptom in self._stop_on and self.stopped_by is None:
+                self.stopped_by = finding
+        self._draw(step)
+
+    def _certain(self) -> list[Finding]:
+        """Errors, as far as the checks alone tell."""
+        path = self._log.path.parent
+        summary = {} if self._budget is None else {"budget": self._budget}
+        checks = tuple(self._checks)
+        run = Run(path, {}, summary, Recorded(), Recorded(), Recorded(), network=(), findings=(), checks=checks)
+        return [finding for finding in diagnose(run) if finding.severity == "error"]
+
+    def _announce(self, finding: Finding, step: int) -> None:
+        self._tell(f"step {step:,}: {finding.symptom}: {finding.evidence}")
+        self._log.text(step, f"findings/{finding.symptom}", as_markdown(finding))
+        self._undrawn.append(finding)
+
+    def _draw(self, step: int) -> None:
+        """The figures of what was told; one that has no data yet is tried again at the next check."""
+        waiting, self._undrawn = self._undrawn, []
+        if waiting:
+            self._log.flush()
+        for finding in waiting:
+            try:
+                png = self._picture(finding)
+            except Exception:  # a picture is no reason to stop looking
+                continue
+            if png:
+                self._log.image(step, f"findings/{finding.symptom}", png)
+            else:
+                self._undrawn.append(finding)
+
+
+def as_markdown(finding: Finding) -> str:
+    """A finding for TensorBoard's Text dashboard."""
+    lines = [
+        f"**{finding.symptom}** ({finding.severity}), since step {finding.first_step:,}",
+        "",
+        finding.evidence,
+        "",
+        *(f"- cause: {cause}" for cause in finding.causes),
+        *(f"- remedy: {remedy.title}: {remedy.why}" for remedy in finding.remedies),
+    ]
+    return "\n".join(lines)
+
+
+def conclude_diagnosis(run: Run) -> Diagnosis:
+    """Judge a run that has ended, and write findings.json."""
+    found = diagnose(run)
+    write_findings(run.path, found.findings, found.not_judged)
+    return found

@@ -1,0 +1,235 @@
+"""Every rule: what makes a healthy record sick, what makes an error of it, and when it says nothing."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, get_args
+
+import numpy as np
+import pytest
+from made_up import BATCHES, CLASSES, CONSTANT, COURSE, ROWS, facts, record, regression
+
+from nnvis.config.training_sections import Symptom
+from nnvis.diagnosis import RULES, NotJudged, diagnose
+from nnvis.diagnosis.evidence import holm, interval, p_below, stuck
+from nnvis.diagnosis.remedies import remedies
+from nnvis.record import Run
+
+STUCK = (1.0, 1.0, 1.0, 1.0, 1.0)
+NAN = float("nan")
+
+
+def gradients(*by_layer: float) -> np.ndarray:
+    """(5, P) norms, a little different from batch to batch."""
+    return np.outer(by_layer, np.linspace(0.9, 1.1, BATCHES))
+
+
+def slopes(of_units: float) -> np.ndarray:
+    table = np.full((5, 21), NAN)
+    table[[1, 3]] = of_units
+    return table
+
+
+def flat(share: float) -> dict[str, Any]:
+    return {"diagnosis_flat_fraction": np.array([NAN, share, NAN, share, NAN])}
+
+
+VANISHING = {"diagnosis_activation_grad_norm": gradients(1e-6, 1e-5, 1e-3, 1e-2, 1)}
+EXPLODING = {"diagnosis_activation_grad_norm": gradients(1e4, 1e3, 1e2, 10, 1)}
+BLOCKED = {"diagnosis_parameter_grad_norm": np.array([0, NAN, 0, NAN, 1.0])}
+TWINS = {"diagnosis_duplicate_fraction": np.array([1.0, NAN, 0.0, NAN, NAN])}
+FELL = [0.9, 0.5, 0.3, 0.1, 0.01]
+RISING_VAL = {
+    step: {"diagnosis_row_loss_val": CONSTANT * share * np.linspace(0.8, 1.2, ROWS)}
+    for step, share in zip((0, 100, 200, 300, 400), (1.0, 0.5, 0.7, 0.9, 1.1), strict=True)
+}
+RARE = {"diagnosis_recall": np.array([0.9, 0.9, 0.9, 0.0])}
+
+# symptom, record, severity
+SICK: list[tuple[str, Run, str]] = [
+    ("not_learning", record(STUCK), "error"),
+    ("not_learning", record((1.0, 1.2, 1.1, 1.3, 1.2)), "error"),
+    ("vanishing_gradients", record(STUCK, everywhere=VANISHING), "error"),
+    ("vanishing_gradients", record(everywhere=VANISHING), "info"),
+    ("zero_gradients", record(STUCK, everywhere=BLOCKED), "error"),
+    ("exploding_gradients", record(STUCK, everywhere=EXPLODING), "error"),
+    ("exploding_gradients", record(everywhere=EXPLODING), "warning"),
+    ("exploding_gradients", record(everywhere=EXPLODING, summary={"status": "diverged", "steps": 400}), "error"),
+    ("dead_units", record(STUCK, at={s: flat(0.8) for s in (100, 200, 300, 400)}), "error"),
+    ("dead_units", record(at={s: flat(0.8) for s in (100, 200, 300, 400)}), "info"),
+    ("dead_units", record(at={s: flat(1.0) for s in (300, 400)}), "warning"),
+    ("saturated_activations", record(STUCK, everywhere={"diagnosis_slope_quantiles": slopes(0.01)}), "error"),
+    ("saturated_activations", record(everywhere={"diagnosis_slope_quantiles": slopes(0.01)}), "info"),
+    ("symmetric_units", record(everywhere=TWINS), "error"),
+    ("overfitting", record(FELL, at=RISING_VAL), "error"),
+    ("overfitting", record(FELL, at=RISING_VAL, config={"training": {"early_stopping": {"patience": 3}}}), "info"),
+    ("underfitting", record((1.0, 0.9, 0.9, 0.8, 0.8)), "warning"),
+    ("learning_rate_too_high", record((1.0, 0.3, 0.8, 1.5, 2.0)), "error"),
+    ("learning_rate_too_high", record((1.0, 0.3, 0.5, 0.6, 0.6)), "warning"),
+    ("bad_initial_loss", record((4.0, 0.5, 0.3, 0.2, 0.1)), "warning"),
+    ("bad_initial_loss", record((4.0, 1.0, 1.0, 1.0, 1.0)), "error"),
+    ("unnormalized_inputs", record(STUCK, facts(inputs={"rms": 200.0})), "error"),
+    ("unnormalized_inputs", record(known=facts(inputs={"mean_over_std": 50.0})), "warning"),
+    ("unnormalized_inputs", record(known=facts(inputs={"largest_over_median_rms": 1e4})), "warning"),
+    ("unnormalized_targets", record(STUCK, regression(std=300.0)), "error"),
+    ("unnormalized_targets", record(known=regression(mean=100.0)), "warning"),
+    ("output_mismatch", record(known=facts(output={"activations": ["softmax"]})), "error"),
+    ("output_mismatch", record(known=facts(output={"activations": ["softmax"], "shape": [1]})), "error"),
+    ("output_mismatch", record(known=regression() | {"output": facts(output={"activations": ["tanh"]})["output"]}), "error"),  # noqa: E501
+    ("output_mismatch", record(known=facts(loss={"kind": "nll"})), "error"),
+    ("output_mismatch", record(known=facts(loss={"kind": "cross_entropy_of_probabilities"})), "error"),
+    ("output_mismatch", record(known=facts(output={"activations": ["relu"]})), "warning"),
+    ("output_mismatch", record(STUCK, facts(output={"activations": ["relu"]})), "error"),
+    ("loss_mismatch", record(known=facts(loss={"broadcast": True})), "error"),
+    ("loss_mismatch", record(known=facts(loss={"scale": -1.0})), "error"),
+    ("loss_mismatch", record(known=facts(loss={"reduction": "sum"})), "info"),
+    ("loss_mismatch", record(STUCK, facts(loss={"reduction": "sum"})), "info"),
+    ("loss_mismatch", record((1.0, 2.0, 3.0, 4.0, 5.0), facts(loss={"reduction": "sum"})), "error"),
+    ("loss_mismatch", record(known=facts(loss={"unstable": True})), "warning"),
+    ("missing_nonlinearity", record(known=facts(affine_pairs=[["hidden1", "hidden2"]])), "info"),
+    (
+        "missing_nonlinearity",
+        record(known=facts(affine_pairs=[["hidden1", "hidden2"], ["hidden2", "output"]])),
+        "warning",
+    ),
+    ("class_imbalance", record(known=facts(targets={"counts": [130, 130, 130, 10]}), everywhere=RARE), "warning"),
+    ("bad_labels", record(known=facts(targets={"distinct": 1, "counts": [400, 0, 0, 0]})), "error"),
+    (
+        "bad_labels",
+        record(
+            STUCK,
+            at={
+                0: {
+                    "diagnosis_row_loss_linear": np.full(ROWS, 1.02 * CONSTANT),
+                    "diagnosis_row_loss_neighbour": np.arange(ROWS) % 4 > 0,
+                }
+            },
+        ),
+        "warning",
+    ),
+    ("nonfinite_values", record(summary={"status": "diverged", "nonfinite": {"step": 7, "direction": "backward", "layer": "hidden1"}}), "error"),  # noqa: E501
+    ("nonfinite_values", record(scalars={"loss/train": [1.0, 0.5, NAN]}), "error"),
+    ("nonfinite_values", record(at={400: {"diagnosis_nonfinite": np.array([0, 3, 0])}}), "error"),
+    ("nonfinite_values", record(layers={"activation_nonfinite": np.array([[0.0, 0], [0, 5]])}), "warning"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("symptom", "run", "severity"), SICK, ids=[f"{symptom}-{severity}" for symptom, _, severity in SICK]
+)
+def test_a_sick_record(symptom: str, run: Run, severity: str) -> None:
+    (finding,) = [finding for finding in diagnose(run) if finding.symptom == symptom]
+    assert finding.severity == severity, finding.evidence
+    assert finding.evidence
+    assert finding.causes
+    assert finding.remedies == remedies(symptom) != ()
+    assert finding.first_step in {0, 7, 10, 20, *(check.step for check in run.checks)}
+
+
+def test_every_symptom_has_a_sick_case_a_name_in_the_config_and_remedies() -> None:
+    assert {symptom for symptom, _, _ in SICK} == set(RULES) == set(get_args(Symptom))
+    assert all(remedies(symptom) for symptom in RULES)
+    assert all((rule.__doc__ or "").count("\n") >= 2 for rule in RULES.values())
+
+
+def test_a_healthy_record_has_no_finding_and_is_judged_on_everything() -> None:
+    found = diagnose(record())
+    assert not found.findings
+    assert not found.sick
+    assert not found.not_judged
+    assert set(found.judged) == set(RULES)
+
+
+HEALTHY: list[tuple[str, str, Run]] = [
+    ("vanishing_gradients", "a ratio of e⁻² is usual", record(STUCK, everywhere={"diagnosis_activation_grad_norm": gradients(0.14, 1, 0.5, 1, 1)})),  # noqa: E501
+    ("zero_gradients", "at the start alone: an output layer that starts at zero", record(at={0: BLOCKED})),
+    ("zero_gradients", "a loss that is fitted perfectly", record(at={300: BLOCKED, 400: BLOCKED})),
+    ("dead_units", "sparse from the start", record(STUCK, everywhere=flat(0.55))),
+    ("dead_units", "at one check", record(STUCK, at={400: flat(0.9)})),
+    ("symmetric_units", "at the start alone", record(at={0: TWINS})),
+    ("symmetric_units", "not looked for any more", record(at={400: {"diagnosis_duplicate_fraction": np.full(5, NAN)}})),
+    ("overfitting", "the gap alone", record(FELL, everywhere={"diagnosis_row_loss_val": np.full(ROWS, 0.9)})),
+    ("learning_rate_too_high", "one check above the best", record((1.0, 0.2, 0.8, 0.2, 0.15))),
+    ("not_learning", "before a fifth of the budget", record(STUCK, summary={"budget": 40_000})),
+    ("not_learning", "one check without progress", record((1.0, 0.8, 0.8, 0.8, 1.0))),
+    ("unnormalized_inputs", "a norm comes first", record(STUCK, facts(inputs={"rms": 200.0}, layers=[{**facts()["layers"][0], "norm": True}, *facts()["layers"][1:]]))),  # noqa: E501
+    ("bad_initial_loss", "half a nat above", record((1 + 0.5 / CONSTANT, 0.5, 0.3, 0.2, 0.1))),
+    ("output_mismatch", "log softmax before nll", record(known=facts(output={"activations": ["logsoftmax"]}, loss={"kind": "nll"}))),  # noqa: E501
+    ("output_mismatch", "sigmoid and targets in [0, 1]", record(known=regression(low=0.0, high=1.0) | {"output": facts(output={"activations": ["sigmoid"], "shape": [1]})["output"]})),  # noqa: E501
+    ("class_imbalance", "rare, but right", record(known=facts(targets={"counts": [130, 130, 130, 10]}))),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("symptom", "why", "run"), HEALTHY, ids=[f"{symptom}: {why}" for symptom, why, _ in HEALTHY])
+def test_nothing_is_said(symptom: str, why: str, run: Run) -> None:
+    assert symptom not in {finding.symptom for finding in diagnose(run)}
+
+
+# ---------------------------------------------------------------- abstention
+
+
+def test_without_checks_rules_say_that_they_cannot_judge() -> None:
+    run = record(layers={"grad_norm": np.ones((30, 3))}, scalars={"loss/train": [1.0, 0.5]})
+    bare = Run(**{**vars(run), "checks": ()})
+    found = diagnose(bare)
+    assert not found.findings
+    assert set(found.judged) == {"nonfinite_values", "exploding_gradients"}
+    assert "probe_data" in found.not_judged["not_learning"]
+    exploding = np.concatenate([np.ones((25, 3)), np.full((5, 3), 1e4)])
+    (finding,) = diagnose(Run(**{**vars(bare), "layers": type(run.layers)({"grad_norm": table(exploding)})}))
+    assert (finding.symptom, finding.severity, finding.first_step) == ("exploding_gradients", "info", 250)
+
+
+def table(values: np.ndarray) -> Any:
+    return record(layers={"grad_norm": values}).layers["grad_norm"]
+
+
+@pytest.mark.parametrize(
+    ("run", "reason"),
+    [
+        (record(STUCK, summary={}), "how long it is to be is not known"),
+        (record(STUCK, summary={"budget": 10_000}), "only 400 of 10,000 steps"),
+        (record(STUCK, steps=(0, 10, 20, 30, 40)), "only 40 steps"),
+        (record((1.0, 1.0), steps=(0, 400)), "two in a row"),
+        (record(STUCK, at={0: {"diagnosis_row_loss_constant": np.full(ROWS, NAN)}}), "best constant output"),
+        (record(STUCK, everywhere={"diagnosis_row_loss": np.full(ROWS, NAN)}), "row by row"),
+    ],
+)
+def test_reasons_for_not_judging_progress(run: Run, reason: str) -> None:
+    assert reason in diagnose(run).not_judged["not_learning"]
+    with pytest.raises(NotJudged, match=r"."):
+        stuck(run)
+
+
+def test_what_is_an_error_is_blamed_for_not_learning() -> None:
+    found = diagnose(record(STUCK, everywhere=VANISHING))
+    (finding,) = [finding for finding in found if finding.symptom == "not_learning"]
+    assert finding.causes[0] == "vanishing_gradients"
+    assert found.findings[0].severity == "error"
+    assert found.sick
+
+
+# ---------------------------------------------------------------- statistics
+
+
+def test_the_interval_is_students() -> None:
+    found = interval([1.0, 2.0, 3.0, 4.0], confidence=0.95)  # t(3) = 3.182, s = 1.291
+    assert found.mean == 2.5
+    assert found.high - found.mean == pytest.approx(3.1824 * 1.29099 / 2, rel=1e-4)
+
+
+def test_holm_by_hand() -> None:
+    assert holm([0.001, 0.04, 0.03, 0.005], level=0.05).tolist() == [True, False, False, True]  # 0.03 > 0.05 / 2
+    assert holm([0.02, 0.02], level=0.02).tolist() == [False, False]
+
+
+def test_under_the_null_hypothesis_layers_fall_as_seldom_as_promised() -> None:
+    random = np.random.default_rng(0)
+    alarms = [bool(holm(p_below(random.normal(-3, 0.3, (20, BATCHES)), -3)).any()) for _ in range(2000)]
+    assert np.mean(alarms) < 0.01 + 3 * math.sqrt(0.01 * 0.99 / 2000)
+
+
+def test_noise_is_not_taken_for_progress_nor_progress_for_noise() -> None:
+    assert stuck(record((1.0, 1.0, 1.0, 0.999, 0.998))) is not None
+    assert stuck(record((1.0, 1.0, 1.0, 0.9, 0.8))) is None
+    assert len(COURSE) - 1 == CLASSES

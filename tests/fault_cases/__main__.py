@@ -1,0 +1,78 @@
+"""The fault cases from the command line: train them once, then score the diagnosis as often as its rules change.
+
+python tests/fault_cases train RECORDS [--seeds 5] [--only 'at_*'] [--seconds 240] [--facts FILE]
+python tests/fault_cases score RECORDS [--details] [--facts FILE]
+
+`train` writes RECORDS/CASE/SEED and leaves alone what is there; after --seconds it begins no further run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fnmatch
+import sys
+import time
+from pathlib import Path
+
+import torch
+from fault_facts import FACTS, Case, held_out, read_facts
+from fault_scoring import score
+from fault_training import train_case
+
+HEALED_SEEDS = 2  # enough for what a healed run reaches
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="tests/fault_cases", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("action", choices=("train", "score"))
+    parser.add_argument("records", type=Path)
+    parser.add_argument("--facts", type=Path, default=FACTS)
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--only", default="*")
+    parser.add_argument("--seconds", type=float, default=float("inf"))
+    parser.add_argument("--details", action="store_true", help="every run's findings")
+    arguments = parser.parse_args()
+    facts = read_facts(arguments.facts)
+    cases = {name: case for name, case in facts.items() if fnmatch.fnmatch(name, arguments.only)}
+    if arguments.action == "train":
+        torch.set_num_threads(1)
+        train(cases, arguments.seeds, arguments.records, arguments.seconds)
+    else:
+        scored = score(cases, arguments.records, held_out(facts))
+        if arguments.details:
+            for run in scored.runs:
+                print(f"{run.case.id} {run.outcome.seed} [{', '.join(run.case.label)}] {run.consequence}")
+                for finding in run.findings:
+                    what = f"{finding.severity} {finding.symptom} since {finding.first_step}"
+                    print(f"    {what}: {finding.evidence} <- {'; '.join(finding.causes)}")
+        print(scored.table())
+
+
+def train(cases: dict[str, Case], seeds: int, records: Path, seconds: float) -> None:
+    """Seed 0 of every case first, then the next seed."""
+    began_s = time.monotonic()
+    for seed in range(seeds):
+        for case in cases.values():
+            if case.role == "healed" and seed >= HEALED_SEEDS:
+                continue
+            folder = records / case.id / str(seed)
+            if (folder / "outcome.json").exists():
+                continue
+            if time.monotonic() - began_s > seconds:
+                print("not finished: out of time")
+                return
+            started_s = time.monotonic()
+            outcome = train_case(case, seed, folder)
+            progress = outcome.train[-1] / outcome.null if outcome.null else float("nan")
+            print(
+                f"{case.id} {seed}: {outcome.steps[-1]} of {outcome.planned} steps, loss / constant answer's "
+                f"{outcome.train[0] / outcome.null if outcome.null else float('nan'):.3g} -> {progress:.3g}, "
+                f"score {outcome.score:.3f}, {time.monotonic() - started_s:.1f} s",
+                flush=True,
+            )
+    print("finished")
+
+
+if __name__ == "__main__":
+    main()
+    sys.exit()
