@@ -7,7 +7,6 @@ draw_findings(run, findings, run.path / "figures")
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 
@@ -55,13 +54,10 @@ def draw_finding(run: Run, finding: Finding, out: Path) -> Path | None:
         return None
 
 
-def draw_findings(run: Run, findings: Iterable[Finding], out: Path) -> tuple[Finding, ...]:
-    """Draws those that are more than a note; returns all findings, each with the file that shows it."""
-    shown = []
-    for finding in findings:
-        path = draw_finding(run, finding, out) if finding.severity != "info" else None
-        shown.append(replace(finding, figure=f"{out.name}/{path.name}") if path else finding)
-    return tuple(shown)
+def draw_findings(run: Run, findings: Iterable[Finding], out: Path) -> list[Path]:
+    """Draws those that are more than a note; returns the files."""
+    drawn = (draw_finding(run, finding, out) for finding in findings if finding.severity != "info")
+    return [path for path in drawn if path]
 
 
 def _title(finding: Finding) -> str:
