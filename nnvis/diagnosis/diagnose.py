@@ -71,8 +71,7 @@ class Diagnosis:
 def diagnose(run: Run) -> Diagnosis:
     """What is wrong with a run, finished or not, as far as its record tells.
 
-    `figure` of a finding is the file in the run's directory that shows it, where that has been drawn; else the name of
-    the figure to draw.
+    `figure` of a finding is the file in the run's directory that shows it, where that has been drawn.
     """
     findings: list[Finding] = []
     not_judged: dict[str, str] = {}

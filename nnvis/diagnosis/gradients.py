@@ -57,7 +57,6 @@ def vanishing_gradients(run: Run, *, limit: float = -3.0) -> list[Finding]:
             threshold=limit,
             evidence=evidence,
             causes=_causes_of_vanishing(run, start, known),
-            figure="gradient_flow",
             remedies=remedies("vanishing_gradients"),
         )
     ]
@@ -103,7 +102,6 @@ def zero_gradients(run: Run) -> list[Finding]:
                     "nothing can learn there"
                 ),
                 causes=_causes_of_zero(run, seen[-1]),
-                figure="grad_norm",
                 remedies=remedies("zero_gradients"),
             )
         ]
@@ -163,7 +161,6 @@ def _exploding_at_start(run: Run, limit: float) -> list[Finding]:
                 + ("then numbers were no longer finite" if is_broken else _what_follows(stuck, unknown))
             ),
             causes=("the weights start too large for this depth",),
-            figure="gradient_flow",
             remedies=remedies("exploding_gradients"),
         )
     ]
@@ -206,7 +203,6 @@ def _exploding_later(run: Run, sigmas: float, window: int = 20, sustained: int =
                 + ("then numbers were no longer finite" if is_broken else _what_follows(stuck, unknown))
             ),
             causes=("the learning rate is too high",),
-            figure="grad_norm",
             remedies=remedies("exploding_gradients"),
         )
     ]
