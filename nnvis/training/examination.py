@@ -120,7 +120,7 @@ class Examination:
             except Exception:  # a picture is no reason to stop looking
                 continue
             if png:
-                self._log.image(step, f"findings/{finding.symptom}", png)
+                self._log.image(step, f"findings/{finding.symptom}/figure", png)
             else:
                 self._undrawn.append(finding)
 
