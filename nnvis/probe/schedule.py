@@ -13,8 +13,8 @@ from contextlib import contextmanager
 
 FRACTIONS = (0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 FIRST, REGULAR = 10, 1000
-SHARE, FREE_S = 0.02, 0.5
-"""Checks may take this share of the time, and so many seconds of any run."""
+SHARE, FREE_S = 0.015, 0.5
+"""Checks may take this share of the time, or so many seconds of a short run; the last one comes on top."""
 
 
 class Schedule:
@@ -52,7 +52,7 @@ class Schedule:
         self._next += min(self._next, REGULAR)
 
     def _affordable(self) -> bool:
-        return self.seconds < FREE_S + SHARE * (time.perf_counter() - self._began_s)
+        return self.seconds < max(FREE_S, SHARE * (time.perf_counter() - self._began_s))
 
     @contextmanager
     def timed(self, step: int) -> Iterator[None]:
