@@ -192,11 +192,7 @@ def figures(argv: Sequence[str]) -> int:
     from nnvis.record import load_run
 
     run, out = load_run(options.run), options.out or Path(options.run) / "figures"
-    files = draw_run(run, out)
-    files += [
-        out / Path(finding.figure).name for finding in draw_findings(run, diagnose(run), out) if "/" in finding.figure
-    ]
-    print(*files, sep="\n")
+    print(*draw_run(run, out), *draw_findings(run, diagnose(run), out), sep="\n")
     return DONE
 
 

@@ -19,9 +19,8 @@ from torch import nn
 
 from nnvis.config import Config, dump_config, load_config, parse_config
 from nnvis.data import Splits, load_splits
-from nnvis.diagnosis import diagnose
 from nnvis.models import build_model
-from nnvis.record import Finding, Run, load_run, write_findings
+from nnvis.record import Finding, Run, load_run
 from nnvis.training.checkpoints import last_checkpoint, load_checkpoint
 from nnvis.training.conclusion import Conclusion, open_log
 from nnvis.training.devices import cpu_threads
@@ -124,10 +123,7 @@ def _illustrate(figures: bool, run: Run) -> dict[str, bytes]:
     from nnvis.figures import draw_findings, draw_run
 
     folder = run.path / "figures"
-    files = draw_run(run, folder)
-    shown = draw_findings(run, run.findings, folder)
-    files += [run.path / finding.figure for finding in shown if "/" in finding.figure]
-    write_findings(run.path, shown, diagnose(run).not_judged)
+    files = [*draw_run(run, folder), *draw_findings(run, run.findings, folder)]
     return {path.stem: path.read_bytes() for path in files}
 
 

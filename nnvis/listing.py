@@ -14,8 +14,9 @@ from typing import Any, Literal, get_args
 from nnvis.config import schema, shipped_configs
 from nnvis.config.problems import among
 from nnvis.config.torch_signatures import Signature, torch_table
+from nnvis.diagnosis import RULES
 from nnvis.errors import InputError
-from nnvis.record.vocabulary import HISTOGRAM_QUANTITIES, LAYER_QUANTITIES
+from nnvis.record.vocabulary import DIAGNOSIS_QUANTITIES, HISTOGRAM_QUANTITIES, LAYER_QUANTITIES
 
 Rows = list[tuple[str, str]]
 
@@ -48,7 +49,12 @@ def _kinds(union: Any) -> Rows:
 
 def _quantities() -> Rows:
     histograms = [(name, f"histogram: {about}") for name, about in HISTOGRAM_QUANTITIES.items()]
-    return [*LAYER_QUANTITIES.items(), *histograms]
+    return [*LAYER_QUANTITIES.items(), *histograms, *DIAGNOSIS_QUANTITIES.items()]
+
+
+def _symptoms() -> Rows:
+    """The rules' own words: the first line of their docstrings."""
+    return [(symptom, (rule.__doc__ or "").partition("\n")[0]) for symptom, rule in RULES.items()]
 
 
 def _torch(kind: Literal["optimizers", "schedulers", "layers"]) -> Rows:
@@ -103,6 +109,7 @@ TOPICS: dict[str, tuple[str, Callable[[], Rows]]] = {
     "losses": ("loss", lambda: list(LOSSES.items())),
     "optimizers": ("optimizer.kind: those of torch, with their arguments", partial(_torch, "optimizers")),
     "schedulers": ("schedule.kind: those of torch, with their arguments", partial(_torch, "schedulers")),
-    "quantities": ("what is measured of every layer", _quantities),
+    "quantities": ("what is measured of every layer, and at checks", _quantities),
+    "symptoms": ("what a diagnosis looks for", _symptoms),
 }
 """What each topic is, and its rows."""

@@ -40,7 +40,7 @@ from nnvis.record import EventLog, Finding, Measurement, load_run, read_json, wr
 from nnvis.record.reader import event_files
 from nnvis.record.snapshot import Snapshot
 from nnvis.record.summary import run_summary
-from nnvis.training.examination import Examination, conclude_diagnosis
+from nnvis.training.examination import Examination
 from nnvis.training.run_directory import environment
 
 TAGS = {
@@ -218,7 +218,7 @@ class _Recorder:
         self.optimizers = optimizers
         self._examination = Examination(
             checker,
-            Schedule(first_step=first_step),
+            Schedule(),
             log,
             earlier=load_run(log.path.parent).checks if first_step else (),
             tell=lambda text: print(f"nnvis: {text}", file=sys.stderr, flush=True),
@@ -349,9 +349,10 @@ class _Recorder:
                 warnings.warn(f"nnvis: nothing was measured: {why}", stacklevel=4)
             with _told_once("the end of the record could not be written"):
                 self._write_scalars(before=None)
-                self._log.close()
+                self._log.flush()
                 write_json(self._directory / "summary.json", self._summary(error))
-                conclude_diagnosis(load_run(self._directory))
+                self._examination.conclude(self.probe.step)
+                self._log.close()
         self._give_up()
 
     def _write_scalars(self, before: int | None) -> None:

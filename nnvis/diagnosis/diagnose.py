@@ -69,7 +69,10 @@ class Diagnosis:
 
 
 def diagnose(run: Run) -> Diagnosis:
-    """What is wrong with a run, finished or not, as far as its record tells."""
+    """What is wrong with a run, finished or not, as far as its record tells.
+
+    `figure` of a finding is the file in the run's directory that shows it, where that has been drawn.
+    """
     findings: list[Finding] = []
     not_judged: dict[str, str] = {}
     for symptom, rule in RULES.items():
@@ -80,7 +83,12 @@ def diagnose(run: Run) -> Diagnosis:
         except KeyError as missing:  # a record of another version, or of a check that was cut short
             not_judged[symptom] = f"the record has no {missing.args[0]}"
     findings.sort(key=lambda finding: SEVERITIES.index(finding.severity))
-    return Diagnosis(tuple(_with_causes(findings)), not_judged)
+    return Diagnosis(tuple(_with_figure(run, finding) for finding in _with_causes(findings)), not_judged)
+
+
+def _with_figure(run: Run, finding: Finding) -> Finding:
+    file = f"figures/finding_{finding.symptom}.png"
+    return replace(finding, figure=file) if (run.path / file).is_file() else finding
 
 
 _STRUCTURAL = tuple(RULES)[: tuple(RULES).index("not_learning")]

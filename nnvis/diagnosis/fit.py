@@ -60,7 +60,6 @@ def not_learning(run: Run) -> list[Finding]:
             threshold=0.01,
             evidence=f"no progress since step {found.since:,}: {found}{easy}",
             causes=_causes_of_not_learning(run),
-            figure="learning_curves",
             remedies=remedies("not_learning"),
         )
     ]
@@ -99,7 +98,6 @@ def underfitting(run: Run, *, margin: float = 0.05) -> list[Finding]:
                 f"{linear.mean():.4g} on the same rows (difference {_percent(worse[-1])} of the best constant output's)"
             ),
             causes=_causes_of_underfitting(run),
-            figure="learning_curves",
             remedies=remedies("underfitting"),
         )
     ]
@@ -153,7 +151,6 @@ def overfitting(run: Run, *, level: float = 0.01, least: float = 0.1, of_constan
                 f"{training[0]:.4g} to {training[1]:.4g}" + ("; the best weights were put back" if put_back else "")
             ),
             causes=("more freedom than the training rows can fill", "noise in the labels", "training goes on too long"),
-            figure="learning_curves",
             remedies=remedies("overfitting"),
         )
     ]
@@ -210,7 +207,6 @@ def learning_rate_too_high(run: Run, *, errors: float = 3.0, rise: float = 0.1) 
                 + _updates(run)
             ),
             causes=("the learning rate is too high",),
-            figure="learning_curves",
             remedies=remedies("learning_rate_too_high"),
         )
     ]
@@ -257,7 +253,6 @@ def bad_initial_loss(run: Run, *, nats: float = 1.0, times: float = 2.0) -> list
                 f"constant output); {without or unknown or 'the network learns all the same'}"
             ),
             causes=("the output layer starts with large weights", "inputs or targets are not normalised"),
-            figure="learning_curves",
             remedies=remedies("bad_initial_loss"),
         )
     ]

@@ -57,7 +57,6 @@ def vanishing_gradients(run: Run, *, limit: float = -3.0) -> list[Finding]:
             threshold=limit,
             evidence=evidence,
             causes=_causes_of_vanishing(run, start, known),
-            figure="gradient_flow",
             remedies=remedies("vanishing_gradients"),
         )
     ]
@@ -103,7 +102,6 @@ def zero_gradients(run: Run) -> list[Finding]:
                     "nothing can learn there"
                 ),
                 causes=_causes_of_zero(run, seen[-1]),
-                figure="grad_norm",
                 remedies=remedies("zero_gradients"),
             )
         ]
@@ -163,7 +161,6 @@ def _exploding_at_start(run: Run, limit: float) -> list[Finding]:
                 + ("then numbers were no longer finite" if is_broken else _what_follows(stuck, unknown))
             ),
             causes=("the weights start too large for this depth",),
-            figure="gradient_flow",
             remedies=remedies("exploding_gradients"),
         )
     ]
@@ -176,37 +173,33 @@ def _exploding_later(run: Run, sigmas: float, window: int = 20, sustained: int =
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         totals = np.log(np.sqrt(np.nansum(np.square(norms.values), axis=1)))
     totals[~np.isfinite(totals)] = np.nan
+    past = np.lib.stride_tricks.sliding_window_view(totals, window)[:-1]  # (T - window, window) before each step
+    known = np.isfinite(past).sum(axis=1) >= window // 2
+    middle = np.nanmedian(past[known], axis=1)
+    sigma = np.maximum(1.4826 * np.nanmedian(np.abs(past[known] - middle[:, None]), axis=1), 0.05)
     above = np.zeros(len(totals), bool)
-    for i in range(window, len(totals)):
-        past = totals[i - window : i]
-        past = past[np.isfinite(past)]
-        if len(past) < window // 2 or not np.isfinite(totals[i]):
-            continue
-        middle = float(np.median(past))
-        sigma = max(1.4826 * float(np.median(np.abs(past - middle))), 0.05)
-        above[i] = totals[i] > middle + sigmas * sigma
+    above[window:][known] = np.nan_to_num(totals[window:][known], nan=-np.inf) > middle + sigmas * sigma
     runs_of = np.convolve(above, np.ones(sustained), "valid") == sustained
     if not runs_of.any():
         return []
     first = int(runs_of.argmax())
     stuck, unknown = consequence(run)
     is_broken = broken(run)
-    past = float(np.nanmedian(totals[max(first - window, 0) : first]))
+    grown = float(totals[first] - np.nanmedian(totals[first - window : first]))
     return [
         Finding(
             symptom="exploding_gradients",
             severity="error" if stuck or is_broken else "info",
             layers=(),
             first_step=int(norms.steps[first]),
-            value=float(totals[first] - past),
+            value=grown,
             threshold=sigmas,
             evidence=(
-                f"at step {norms.steps[first]:,} the gradient's norm is {_times(float(totals[first] - past))} its "
+                f"at step {norms.steps[first]:,} the gradient's norm is {_times(grown)} its "
                 f"running median, and stays so for {sustained} measured steps; "
                 + ("then numbers were no longer finite" if is_broken else _what_follows(stuck, unknown))
             ),
             causes=("the learning rate is too high",),
-            figure="grad_norm",
             remedies=remedies("exploding_gradients"),
         )
     ]

@@ -62,7 +62,6 @@ def unnormalized_inputs(
                 f"{stuck or unknown or 'the network learns all the same'}"
             ),
             causes=("the inputs are not standardised",),
-            figure="activation_std",
             remedies=remedies("unnormalized_inputs"),
         )
     ]
@@ -102,7 +101,6 @@ def unnormalized_targets(run: Run, *, low: float = 0.03, high: float = 10.0, off
                 f"{'; '.join(p[2] for p in problems)}; {stuck or unknown or 'the network learns all the same'}"
             ),
             causes=("the targets are not standardised",),
-            figure="learning_curves",
             remedies=remedies("unnormalized_targets"),
         )
     ]
@@ -143,7 +141,6 @@ def class_imbalance(run: Run, *, rare: float = 0.1, recall: float = 0.1) -> list
                 f"the commonest {common:.1%}; {np.nan_to_num(recalls[-1][starved]).mean():.0%} of its rows are right"
             ),
             causes=("the loss hardly feels the rare class",),
-            figure="learning_curves",
             remedies=remedies("class_imbalance"),
         )
     ]
@@ -192,6 +189,4 @@ def bad_labels(run: Run) -> list[Finding]:
 
 
 def _bad_labels(run: Run, severity: str, evidence: str, value: float, causes: tuple[str, ...]) -> Finding:
-    return Finding(
-        "bad_labels", severity, (), 0, value, 1.0, evidence, causes, "learning_curves", remedies("bad_labels")
-    )
+    return Finding("bad_labels", severity, (), 0, value, 1.0, evidence, causes, remedies=remedies("bad_labels"))

@@ -32,7 +32,6 @@ def nonfinite_values(run: Run, *, back: int = 10) -> list[Finding]:
                 f"{_growth(run, step, back)}"
             ),
             causes=_causes(run, step, back),
-            figure="grad_norm",
             remedies=remedies("nonfinite_values"),
         )
     ]

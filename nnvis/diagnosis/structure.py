@@ -54,7 +54,7 @@ def output_mismatch(run: Run, *, outside: float = 0.05) -> list[Finding]:
         text = "relu is the last operation before the loss: a negative output is 0 and gets no gradient"
         severity = "error" if without else "warning"
         found.append(Mismatch(severity, f"{text}; {without or unknown or _LEARNS}", "relu as the output activation"))
-    return _finding("output_mismatch", checks(run)[0].layers[-1:], found, "learning_curves")
+    return _finding("output_mismatch", checks(run)[0].layers[-1:], found)
 
 
 def _squashed_twice(activations: list[str], width: int, kind: str) -> Iterator[Mismatch]:
@@ -165,12 +165,10 @@ def missing_nonlinearity(run: Run) -> list[Finding]:
     severity = "error" if linear and without else "warning" if linear or without else "info"
     layers = tuple(dict.fromkeys(name for pair in pairs for name in pair))
     found = [Mismatch(severity, text, "an activation is missing", float(len(pairs)))]
-    return _finding("missing_nonlinearity", layers, found, "gradient_flow")
+    return _finding("missing_nonlinearity", layers, found)
 
 
-def _finding(
-    symptom: str, layers: tuple[str, ...], found: list[Mismatch], figure: str = "learning_curves"
-) -> list[Finding]:
+def _finding(symptom: str, layers: tuple[str, ...], found: list[Mismatch]) -> list[Finding]:
     """One finding of all that does not match."""
     if not found:
         return []
@@ -184,7 +182,6 @@ def _finding(
             threshold=math.nan,
             evidence="; ".join(one.evidence for one in found),
             causes=tuple(one.cause for one in found),
-            figure=figure,
             remedies=remedies(symptom),
         )
     ]

@@ -34,7 +34,7 @@ def print_diagnosis(run: Run, found: Diagnosis, console: Console) -> None:
         for remedy in finding.remedies:
             change = "".join(f" {key}={_written(value)}" for key, value in remedy.overrides.items())
             say(f"  remedy: {remedy.title}: {remedy.why}" + (f" [{change.strip()}]" if change and run.config else ""))
-        if "/" in finding.figure:
+        if finding.figure:
             say(f"  figure: {run.path / finding.figure}")
         say("")
     if found.judged:

@@ -47,7 +47,6 @@ def dead_units(run: Run, *, share: float = 0.5, more: float = 0.1) -> list[Findi
             causes=("the learning rate is too high, and pushed units to where they are always off",)
             if now[worst] > began[worst] + more
             else ("the network starts with units that are always off: a bad initialisation or inputs far from 0",),
-            figure="dead_fraction",
             remedies=remedies("dead_units"),
         )
     ]
@@ -85,7 +84,6 @@ def saturated_activations(run: Run, *, slope: float = 0.05, share: float = 0.5) 
             causes=("the weights start too large", "the inputs are far from 0")
             if began[worst] > share
             else ("the learning rate is too high", "the inputs are far from 0"),
-            figure="saturated_fraction",
             remedies=remedies("saturated_activations"),
         )
     ]
@@ -123,7 +121,6 @@ def symmetric_units(run: Run, *, share: float = 0.5) -> list[Finding]:
                 f"outgoing weights at the start and still at step {last.step:,}: they do the work of one"
             ),
             causes=("all weights start the same: a constant initialisation",),
-            figure="grad_norm",
             remedies=remedies("symmetric_units"),
         )
     ]

@@ -106,6 +106,8 @@ def growth(table: ArrayLike) -> float:
 def running_median(values: ArrayLike, window: int) -> FloatArray:
     """(T,) median over `window` neighbours, fewer at the ends; NaN only where all of them are non-finite."""
     values = np.asarray(values, dtype=float)
+    if not len(values):
+        return values
     half = window // 2
     padded = np.pad(np.where(np.isfinite(values), values, np.nan), half, constant_values=np.nan)
     windows = np.lib.stride_tricks.sliding_window_view(padded, 2 * half + 1)

@@ -1,16 +1,16 @@
 """The figure that shows a finding, with the place marked: the layers it is about, the step it begins at.
 
-finding_figure(run, finding)                     # the figure that `finding.figure` names, marked
+finding_figure(run, finding)                     # the figure that shows its symptom, marked
 draw_findings(run, findings, run.path / "figures")
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 
+import matplotlib.style
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
@@ -24,15 +24,25 @@ from nnvis.record.files import disk_errors
 from nnvis.record.run import Run
 from nnvis.record.vocabulary import Finding
 
+SHOWN_BY = {
+    "vanishing_gradients": "gradient_flow",
+    "exploding_gradients": "gradient_flow",
+    "missing_nonlinearity": "gradient_flow",
+    "zero_gradients": "grad_norm",
+    "symmetric_units": "grad_norm",
+    "nonfinite_values": "grad_norm",
+    "dead_units": "dead_fraction",
+    "saturated_activations": "saturated_fraction",
+    "unnormalized_inputs": "activation_std",
+}
+"""By symptom the figure that shows it; the others are seen in the learning curves."""
 MARK = "_finding"
 """The label of what marks the place."""
 
 
 def finding_figure(run: Run, finding: Finding) -> Figure:
     """The figure that shows it: its layers boxed or shaded, a line at its first step. Raises NoData."""
-    import matplotlib.style
-
-    name = finding.figure if finding.figure in FIGURES else "learning_curves"
+    name = SHOWN_BY.get(finding.symptom, "learning_curves")
     fig = FIGURES[name](run)
     with matplotlib.style.context(STYLE, after_reset=True):
         if name == "gradient_flow":
@@ -55,13 +65,10 @@ def draw_finding(run: Run, finding: Finding, out: Path) -> Path | None:
         return None
 
 
-def draw_findings(run: Run, findings: Iterable[Finding], out: Path) -> tuple[Finding, ...]:
-    """Draws those that are more than a note; returns all findings, each with the file that shows it."""
-    shown = []
-    for finding in findings:
-        path = draw_finding(run, finding, out) if finding.severity != "info" else None
-        shown.append(replace(finding, figure=f"{out.name}/{path.name}") if path else finding)
-    return tuple(shown)
+def draw_findings(run: Run, findings: Iterable[Finding], out: Path) -> list[Path]:
+    """Draws those that are more than a note; returns the files."""
+    drawn = (draw_finding(run, finding, out) for finding in findings if finding.severity != "info")
+    return [path for path in drawn if path]
 
 
 def _title(finding: Finding) -> str:

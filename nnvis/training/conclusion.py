@@ -19,6 +19,7 @@ from typing import Any, Self
 import torch
 
 from nnvis.config import Config, dump_config, flatten
+from nnvis.diagnosis import diagnose
 from nnvis.record import EventLog, Run, load_run, write_json
 from nnvis.record.files import disk_errors
 from nnvis.record.summary import Status, run_summary
@@ -96,11 +97,12 @@ class Conclusion:
         if summary["status"] in ("completed", "diverged", "stopped"):
             log.flush()
             run = replace(load_run(self.directory), summary=summary)
-            found = conclude_diagnosis(run)
+            found = diagnose(run)
             text = "\n\n---\n\n".join(map(as_markdown, found)) or "nothing was found"
             log.text(self.state.step, "findings", text)
             for name, png in self._figures(replace(run, findings=found.findings)).items():
                 log.image(self.state.step, f"figures/{name}", png)
+            conclude_diagnosis(run)  # again: it names the figures that there are now
             for finding in found:
                 if finding.severity == "error" and finding.symptom not in self.examination.told:
                     self.say(f"{finding.symptom}: {finding.evidence}")

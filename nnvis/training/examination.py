@@ -15,7 +15,7 @@ from nnvis.diagnosis import Diagnosis, diagnose
 from nnvis.errors import InputError, RunError
 from nnvis.probe.checks import Checker
 from nnvis.probe.schedule import Schedule
-from nnvis.record import Check, EventLog, Finding, Run, write_findings
+from nnvis.record import Check, EventLog, Finding, Run, load_run, write_findings
 from nnvis.record.run import Recorded
 
 Picture = Callable[[Finding], bytes | None]
@@ -101,6 +101,14 @@ class Examination:
         self._log.text(step, f"findings/{finding.symptom}", as_markdown(finding))
         self._undrawn.append(finding)
 
+    def conclude(self, step: int) -> Diagnosis:
+        """Judge the whole record of a run that has ended, write findings.json, draw what is not drawn yet."""
+        path = self._log.path.parent
+        certain = [finding for finding in diagnose(load_run(path)) if finding.severity == "error"]
+        self._undrawn += [finding for finding in certain if finding.symptom not in self.told]
+        self._draw(step)
+        return conclude_diagnosis(load_run(path))
+
     def _draw(self, step: int) -> None:
         """The figures of what was told; one that has no data yet is tried again at the next check."""
         waiting, self._undrawn = self._undrawn, []
@@ -112,7 +120,7 @@ class Examination:
             except Exception:  # a picture is no reason to stop looking
                 continue
             if png:
-                self._log.image(step, f"findings/{finding.symptom}", png)
+                self._log.image(step, f"findings/{finding.symptom}/figure", png)
             else:
                 self._undrawn.append(finding)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -42,7 +43,7 @@ SETTINGS = {
 }
 
 
-def network(setting: Setting, depth: int, act: type[nn.Module], init: Callable[[Tensor], object]) -> nn.Sequential:
+def network(setting: Setting, depth: int, act: type[nn.Module], init: Any) -> nn.Sequential:
     layers: list[nn.Module] = []
     for inputs in (8, *[setting.width] * (depth - 1)):
         linear = nn.Linear(inputs, setting.width)
@@ -73,15 +74,16 @@ def softmax_twice(setting: Setting) -> nn.Sequential:
     return nn.Sequential(*healthy(setting), nn.Softmax(dim=1))
 
 
-CASES = {
-    healthy: set[str](),
+Case = Callable[[Setting], nn.Sequential]
+CASES: dict[Case, set[str]] = {
+    healthy: set(),
     vanishing: {"vanishing_gradients", "not_learning"},
     symmetric: {"symmetric_units"},
     softmax_twice: {"output_mismatch"},
 }
 
 
-def errors(case: Callable[[Setting], nn.Sequential], setting: Setting, log_dir: Path) -> set[str]:
+def errors(case: Case, setting: Setting, log_dir: Path) -> set[str]:
     """The symptoms of severity error after a short training."""
     generator = torch.Generator().manual_seed(0)
     centres = 3 * torch.randn(4, 8, generator=generator)
@@ -117,9 +119,7 @@ def errors(case: Callable[[Setting], nn.Sequential], setting: Setting, log_dir: 
 
 @pytest.mark.parametrize("name", SETTINGS)
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.__name__)
-def test_the_verdict_is_the_same(
-    case: Callable[[Setting], nn.Sequential], name: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_the_verdict_is_the_same(case: Case, name: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert errors(case, SETTINGS[name], tmp_path / "run") == CASES[case]
     told = capfd.readouterr().err
     assert all(f"{symptom}: " in told for symptom in CASES[case] - {"not_learning", "vanishing_gradients"})
