@@ -82,7 +82,7 @@ def naive(model: nn.Module, optimizer: torch.optim.Optimizer, folder: Path) -> I
 
 @contextmanager
 def wandb_watch(model: nn.Module, optimizer: torch.optim.Optimizer, folder: Path) -> Iterator[Told]:
-    import wandb
+    import wandb  # pyright: ignore[reportMissingImports]
 
     settings = wandb.Settings(silent=True, console="off")
     with wandb.init(project="peers", mode="offline", dir=folder, settings=settings) as run:
@@ -92,7 +92,7 @@ def wandb_watch(model: nn.Module, optimizer: torch.optim.Optimizer, folder: Path
 
 @contextmanager
 def delve(model: nn.Module, optimizer: torch.optim.Optimizer, folder: Path) -> Iterator[Told]:
-    from delve import SaturationTracker
+    from delve import SaturationTracker  # pyright: ignore[reportMissingImports]
 
     logging.disable(logging.INFO)  # it tells every layer that it adds
     tracker = SaturationTracker(str(folder), save_to="csv", modules=model, stats=["lsat"], device="cpu")

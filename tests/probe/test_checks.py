@@ -77,7 +77,7 @@ def test_training_is_bit_identical_with_and_without_checks(checked: int) -> None
                 before = [None if p.grad is None else p.grad.clone() for p in model.parameters()]
                 checker.check(step)
                 for p, grad in zip(model.parameters(), before, strict=True):
-                    assert p.grad is grad is None or (grad is not None and torch.equal(p.grad, grad))
+                    assert p.grad is None if grad is None else p.grad is not None and torch.equal(p.grad, grad)
             optimizer.step()
             losses.append(loss.item())
         modes = [module.training for module in model.modules()]
