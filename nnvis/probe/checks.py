@@ -32,6 +32,8 @@ from nnvis.record.vocabulary import Check, FloatArray
 
 MOST_ROWS = 1024
 GRADIENT_ROWS = 256
+MOST_PRODUCTS = 150_000_000
+"""Of large networks so many rows are looked at, 256 at least, as take this number of multiplications forward."""
 BATCHES = 8
 QUANTILES = 21
 SAME = 1e-6
@@ -76,8 +78,10 @@ class Checker:
         *,
         val: Rows | None = None,
         forward: Callable[[Any], Any] | None = None,
+        most_rows: int | None = None,
     ) -> None:
-        """`forward` calls the model, in autocast say. Of more than 1024 rows some are picked, always the same.
+        """`forward` calls the model, in autocast say. Of more than 1024 rows some are picked, always the same;
+        `most_rows` is how many it was at most, where a run goes on.
 
         Raises ValueError for fewer than 8 rows.
         """
@@ -88,6 +92,7 @@ class Checker:
         self._rows = rows.some(MOST_ROWS)
         if len(self._rows) < BATCHES:
             raise ValueError(f"a check needs at least {BATCHES} rows, got {len(self._rows)}")
+        self._most_rows = most_rows
         self._val = val.some(MOST_ROWS) if val is not None and len(val) else None
         self._facts: dict[str, Any] = {}
         self._graph: Graph | None = None
@@ -102,6 +107,8 @@ class Checker:
         seen = _Seen(self._model, watched)
         with on_the_side(self._model):
             outputs, loss, losses = self._with_gradients(rows.part(0, watched), seen)
+            if not self._facts:
+                rows = self._keep_rows(seen)
             parts = [outputs]
             for start in range(watched, len(rows), GRADIENT_ROWS):
                 with torch.no_grad(), seen.looking(gradients=False):
@@ -118,6 +125,14 @@ class Checker:
             [_nonfinite(outputs), _nonfinite(loss), sum(_nonfinite(g) for g in seen.gradients)], float
         )
         return Check(step, values, self._facts)
+
+    def _keep_rows(self, seen: _Seen) -> Rows:
+        """Fewer rows for a network that takes long."""
+        affordable = MOST_PRODUCTS // max(seen.products_a_row(), 1)
+        self._most_rows = count = self._most_rows or max(GRADIENT_ROWS, min(MOST_ROWS, affordable))
+        self._rows = self._rows.part(0, count)
+        self._val = self._val.part(0, count) if self._val is not None else None
+        return self._rows
 
     def _call(self, inputs: Any) -> Any:
         with torch.autocast(_device_type(self._model), enabled=False):
@@ -185,6 +200,7 @@ class Checker:
         with torch.no_grad():
             self._facts = {
                 "rows": len(self._rows),
+                "most_rows": self._most_rows,
                 "val_rows": len(self._val) if self._val is not None else 0,
                 "layers": seen.table(),
                 "inputs": _input_facts(self._rows.inputs),
@@ -320,6 +336,15 @@ class _Seen:
             if own:
                 norms = [torch.linalg.vector_norm(g.detach(), dtype=torch.float64) for g in own]
                 self._parameter_norms[layer.name] = float(torch.stack(norms).norm())
+
+    def products_a_row(self) -> int:
+        """About how many multiplications a row takes on its way forward: each weight, at each place."""
+        total = 0
+        for call in self.calls.values():
+            for weight in call.layer.parameters:
+                if weight.dim() > 1:
+                    total += weight.numel() * max(math.prod(call.shape or (1,)) // len(weight), 1)
+        return total
 
     def table(self) -> list[dict[str, Any]]:
         """The rows, as JSON."""

@@ -77,7 +77,8 @@ def test_training_is_bit_identical_with_and_without_checks(checked: int) -> None
                 before = [None if p.grad is None else p.grad.clone() for p in model.parameters()]
                 checker.check(step)
                 for p, grad in zip(model.parameters(), before, strict=True):
-                    assert p.grad is grad is None or (grad is not None and torch.equal(p.grad, grad))
+                    assert (p.grad is None) is (grad is None)
+                    assert p.grad is None or grad is None or torch.equal(p.grad, grad)
             optimizer.step()
             losses.append(loss.item())
         modes = [module.training for module in model.modules()]
@@ -358,6 +359,19 @@ def test_a_loss_without_rows_is_said_to_have_none() -> None:
     check = Checker(chain(nn.Linear(6, 3)), lambda o, t: o.std(dim=0).sum() + 0 * t.sum(), Rows(x, y)).check(0)
     assert check.facts["loss"]["kind"] == ""
     assert "diagnosis_row_loss_constant" not in check.values
+
+
+def test_of_a_large_network_fewer_rows_are_looked_at_and_as_many_when_it_goes_on() -> None:
+    x, y = torch.randn(1000, 6), torch.randint(0, 3, (1000,))
+    small = chain(nn.Linear(6, 8), nn.Linear(8, 3))
+    large = chain(nn.Linear(6, 600), nn.Linear(600, 600), nn.Linear(600, 3))  # 365,400 multiplications a row
+    val = Rows(x[:500], y[:500])
+    counts = {}
+    for name, model, before in (("small", small, None), ("large", large, None), ("goes on", large, 300)):
+        check = Checker(model, nn.CrossEntropyLoss(), Rows(x, y), val=val, most_rows=before).check(0)
+        counts[name] = len(check.values["diagnosis_row_loss"]), len(check.values["diagnosis_row_loss_val"])
+        assert check.facts["rows"] == counts[name][0] == len(check.values["diagnosis_row_loss_constant"])
+    assert counts == {"small": (1000, 500), "large": (150_000_000 // 365_400, 410), "goes on": (300, 300)}
 
 
 def test_too_few_rows_are_refused() -> None:
