@@ -209,6 +209,12 @@ def test_what_is_an_error_is_blamed_for_not_learning() -> None:
     assert found.sick
 
 
+def test_a_note_is_a_warning_where_the_network_does_less_than_a_linear_map() -> None:
+    found = {f.symptom: f for f in diagnose(record((1.0, 0.9, 0.9, 0.8, 0.8), everywhere=VANISHING))}
+    assert found["vanishing_gradients"].severity == "warning"
+    assert found["underfitting"].causes[0] == "vanishing_gradients"
+
+
 # ---------------------------------------------------------------- statistics
 
 
