@@ -34,7 +34,7 @@ MOST_ROWS = 1024
 GRADIENT_ROWS = 256
 MOST_PRODUCTS = 150_000_000
 """Of large networks so many rows are looked at, 256 at least, as take this number of multiplications forward."""
-BATCHES = 8
+BATCHES, FEWEST_ROWS = 8, 2
 QUANTILES = 21
 SAME = 1e-6
 """Two units are twins where their weights differ by less than this share of their norm."""
@@ -83,15 +83,16 @@ class Checker:
         """`forward` calls the model, in autocast say. Of more than 1024 rows some are picked, always the same;
         `most_rows` is how many it was at most, where a run goes on.
 
-        Raises ValueError for fewer than 8 rows.
+        Raises ValueError for fewer than 2 rows.
         """
         inner = getattr(model, "_orig_mod", model)
         self._model: nn.Module = inner.module if isinstance(inner, DistributedDataParallel) else inner
         self._loss_fn = loss_fn
         self._forward = forward or self._call
         self._rows = rows.some(MOST_ROWS)
-        if len(self._rows) < BATCHES:
-            raise ValueError(f"a check needs at least {BATCHES} rows, got {len(self._rows)}")
+        if len(self._rows) < FEWEST_ROWS:
+            raise ValueError(f"a check needs at least {FEWEST_ROWS} rows, got {len(self._rows)}")
+        self._batches = min(BATCHES, len(self._rows))  # the XOR table has four rows
         self._most_rows = most_rows
         self._val = val.some(MOST_ROWS) if val is not None and len(val) else None
         self._facts: dict[str, Any] = {}
@@ -103,8 +104,8 @@ class Checker:
     def check(self, step: int) -> Check:
         """Measures the model as it is now, after so many updates."""
         rows = self._rows
-        watched = min(GRADIENT_ROWS, len(rows)) // BATCHES * BATCHES
-        seen = _Seen(self._model, watched)
+        watched = min(GRADIENT_ROWS, len(rows)) // self._batches * self._batches
+        seen = _Seen(self._model, watched, self._batches)
         with on_the_side(self._model):
             outputs, loss, losses = self._with_gradients(rows.part(0, watched), seen)
             if not self._facts:
@@ -264,6 +265,7 @@ class _Seen:
 
     model: nn.Module
     rows: int  # of the pass with gradients
+    batches: int  # that these are taken in
     calls: dict[str, _Call] = field(default_factory=dict)
     affine: dict[Any, str] = field(default_factory=dict)  # node of the graph -> layer
     gradients: list[Tensor] = field(default_factory=list)
@@ -311,8 +313,8 @@ class _Seen:
         x = x.double() if x.dtype == torch.float64 else x.float()
         peak = x.abs().max().clamp_min(1e-300 if x.dtype == torch.float64 else 1e-38)
         if len(x) != self.rows:  # time comes first, say: rows cannot be told apart
-            return ((x / peak).square().sum() / self.rows).sqrt().mul(peak).double().expand(BATCHES)
-        squares = (x / peak).reshape(BATCHES, -1).square().sum(dim=1) / (self.rows / BATCHES)
+            return ((x / peak).square().sum() / self.rows).sqrt().mul(peak).double().expand(self.batches)
+        squares = (x / peak).reshape(self.batches, -1).square().sum(dim=1) / (self.rows / self.batches)
         return squares.sqrt().double() * peak.double()
 
     def _read_slopes(self, call: _Call, module: nn.Module, z: Tensor | None, y: Tensor) -> None:
@@ -366,7 +368,7 @@ class _Seen:
     def values(self) -> dict[str, FloatArray]:
         """The arrays (L, …) of all layers."""
         calls = self.calls.values()
-        gap = torch.full((BATCHES,), math.nan, dtype=torch.float64)
+        gap = torch.full((self.batches,), math.nan, dtype=torch.float64)
         return {
             "diagnosis_activation_norm": _array(torch.stack([_host(c.norm, gap) for c in calls])),
             "diagnosis_activation_grad_norm": _array(torch.stack([_host(c.grad_norm, gap) for c in calls])),

@@ -375,8 +375,21 @@ def test_of_a_large_network_fewer_rows_are_looked_at_and_as_many_when_it_goes_on
 
 
 def test_too_few_rows_are_refused() -> None:
-    with pytest.raises(ValueError, match="at least 8 rows, got 5"):
-        Checker(nn.Linear(2, 1), nn.MSELoss(), Rows(torch.zeros(5, 2), torch.zeros(5, 1)))
+    with pytest.raises(ValueError, match="at least 2 rows, got 1"):
+        Checker(nn.Linear(2, 1), nn.MSELoss(), Rows(torch.zeros(1, 2), torch.zeros(1, 1)))
+
+
+def test_a_table_of_four_rows_is_looked_at_row_by_row() -> None:
+    torch.manual_seed(0)
+    x, y = torch.tensor([[1.0, 1], [1, 0], [0, 0], [0, 1]]), torch.tensor([[0.0], [1], [0], [1]])
+    model = nn.Sequential(nn.Linear(2, 3), nn.Sigmoid(), nn.Linear(3, 1))
+    values = Checker(model, nn.MSELoss(), Rows(x, y)).check(0).values
+    expected = model[0](x).norm(dim=1).sort().values  # the rows are shuffled
+    torch.testing.assert_close(
+        torch.from_numpy(values["diagnosis_activation_norm"][0]).sort().values, expected.double()
+    )
+    losses = (model(x) - y).square()[:, 0].double()
+    torch.testing.assert_close(torch.from_numpy(values["diagnosis_row_loss"]).sort().values, losses.sort().values)
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
