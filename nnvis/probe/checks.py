@@ -217,7 +217,8 @@ class Checker:
                 with torch.no_grad():
                     linear = references.linear_loss(self._loss, self._rows.inputs, targets, outputs)
                     neighbour = references.neighbour_errors(self._rows.inputs, self._classes)
-                constant = references.constant_loss(self._loss, self._loss_fn, outputs, targets)
+                activation = (self._facts["output"].get("activations") or [""])[0]
+                constant = references.constant_loss(self._loss, self._loss_fn, outputs, targets, activation)
                 found = {"constant": constant, "linear": linear, "neighbour": neighbour}
                 values = {f"diagnosis_row_loss_{n}": _array(rows) for n, rows in found.items() if rows is not None}
         return values

@@ -277,6 +277,20 @@ def test_no_constant_output_is_better_than_the_best_one(
     assert float(found.mean()) <= float(whole.mean()) + 1e-3 * abs(float(whole.mean()))
 
 
+def test_the_best_constant_is_one_that_the_output_can_be() -> None:
+    """KL divergence of log probabilities has no lower bound over all numbers; over log probabilities it has."""
+    shares = torch.rand(400, 3).softmax(dim=1)
+    loss_fn = nn.KLDivLoss(reduction="batchmean")
+    outputs = torch.rand(400, 3).log_softmax(dim=1)
+    facts = references.identify(loss_fn, outputs, shares)
+    assert facts.kind == "other"
+    assert references.constant_loss(facts, loss_fn, outputs, shares) is None
+    found = references.constant_loss(facts, loss_fn, outputs, shares, "logsoftmax")
+    best = F.kl_div(shares.mean(dim=0).log().expand_as(shares), shares, reduction="batchmean")
+    assert found is not None
+    assert float(found.mean()) == pytest.approx(float(best), rel=1e-3)
+
+
 def test_the_linear_baseline_learns_what_is_linear_and_nothing_of_noise() -> None:
     x, y = digits(rows=400)
     criterion = nn.CrossEntropyLoss()
