@@ -201,6 +201,15 @@ def test_reasons_for_not_judging_progress(run: Run, reason: str) -> None:
         stuck(run)
 
 
+def test_nonlinearities_that_are_functions_are_not_judged() -> None:
+    layers = [{**row, "nonlinearity": False} for row in facts()["layers"]]
+    unseen = {"diagnosis_slope_quantiles": np.full((5, 21), NAN), "diagnosis_flat_fraction": np.full(5, NAN)}
+    found = diagnose(record(known=facts(layers=layers) | {"operations": {"Relu": 2}}, everywhere=unseen))
+    assert not found.findings
+    assert "(Relu) are functions" in found.not_judged["dead_units"]
+    assert "saturated_activations" in found.not_judged
+
+
 def test_what_is_an_error_is_blamed_for_not_learning() -> None:
     found = diagnose(record(STUCK, everywhere=VANISHING))
     (finding,) = [finding for finding in found if finding.symptom == "not_learning"]
