@@ -63,7 +63,7 @@ def bench(
 
     Validation after each epoch (loss and accuracy) and saving at the end are part of both; checkpoints in between are
     not: they take 1% of the time of a long run, and would take more of so short a one. So does the diagnosis, whose
-    half a second is a variant of its own.
+    0.4 s are a variant of its own.
 
     Raises InputError for a config that cannot be trained, and for what the hand-written loop does not do.
     """
