@@ -36,7 +36,7 @@ from nnvis.probe import FirstNonfinite, NullProbe, Probe, coverage, first_nonfin
 from nnvis.probe.checks import Checker, Rows
 from nnvis.probe.layers import find_layers
 from nnvis.probe.schedule import Schedule
-from nnvis.record import EventLog, Finding, Measurement, load_run, read_json, write_json
+from nnvis.record import Check, EventLog, Finding, Measurement, load_run, read_json, write_json
 from nnvis.record.reader import event_files
 from nnvis.record.snapshot import Snapshot
 from nnvis.record.summary import run_summary
@@ -99,14 +99,15 @@ def watch(
         find_layers(model, patterns or ("*",))
     except InputError as error:
         raise InputError(str(error).replace("capture.layers", "watch: layers")) from None
-    checker = _checker(model, loss_fn, probe_data, val_data)
+    earlier = load_run(log_dir).checks if resume and event_files(Path(log_dir)) else ()
+    checker = _checker(model, loss_fn, probe_data, val_data, earlier)
     if _rank() > 0:
         return Watch(NullProbe(), None)
     directory = Path(log_dir)
     log = EventLog.resume(directory) if resume and event_files(directory) else EventLog.create(directory)
     summary = directory / "summary.json"
     first_step = read_json(summary).get("steps", 0) if log.last_step >= 0 and summary.exists() else log.last_step + 1
-    recorder = _Recorder(log, optimizers, _device_of(model), first_step, checker)
+    recorder = _Recorder(log, optimizers, _device_of(model), first_step, checker, earlier)
     schedule = _Budget(DEFAULT_BUDGET if budget is None else budget, recorder) if every == "auto" else every
     recorder.probe = Probe(
         model,
@@ -213,14 +214,20 @@ class _Recorder:
     probe: Probe
 
     def __init__(
-        self, log: EventLog, optimizers: list[Optimizer], device: str, first_step: int, checker: Checker | None
+        self,
+        log: EventLog,
+        optimizers: list[Optimizer],
+        device: str,
+        first_step: int,
+        checker: Checker | None,
+        earlier: Sequence[Check],
     ) -> None:
         self.optimizers = optimizers
         self._examination = Examination(
             checker,
             Schedule(),
             log,
-            earlier=load_run(log.path.parent).checks if first_step else (),
+            earlier=earlier,
             tell=lambda text: print(f"nnvis: {text}", file=sys.stderr, flush=True),
             picture=self._picture,
         )
@@ -478,6 +485,7 @@ def _checker(
     loss_fn: Callable[[Any, Any], Tensor] | None,
     probe_data: tuple[Any, Any] | None,
     val_data: tuple[Any, Any] | None,
+    earlier: Sequence[Check],
 ) -> Checker | None:
     if loss_fn is None and probe_data is None and val_data is None:
         return None
@@ -490,7 +498,7 @@ def _checker(
     rows, val = (None if data is None else Rows(*data).to(_device_of(model)) for data in (probe_data, val_data))
     assert rows is not None
     try:
-        return Checker(model, loss_fn, rows, val=val)
+        return Checker(model, loss_fn, rows, val=val, most_rows=earlier[0].facts.get("most_rows") if earlier else None)
     except ValueError as error:
         raise InputError(f"watch: probe_data: {error}") from None
 

@@ -82,8 +82,8 @@ def diagnose(run: Run) -> Diagnosis:
             not_judged[symptom] = str(reason)
         except KeyError as missing:  # a record of another version, or of a check that was cut short
             not_judged[symptom] = f"the record has no {missing.args[0]}"
-    findings.sort(key=lambda finding: SEVERITIES.index(finding.severity))
-    return Diagnosis(tuple(_with_figure(run, finding) for finding in _with_causes(findings)), not_judged)
+    judged = sorted(_with_causes(findings), key=lambda finding: SEVERITIES.index(finding.severity))
+    return Diagnosis(tuple(_with_figure(run, finding) for finding in judged), not_judged)
 
 
 def _with_figure(run: Run, finding: Finding) -> Finding:
@@ -92,12 +92,20 @@ def _with_figure(run: Run, finding: Finding) -> Finding:
 
 
 _STRUCTURAL = tuple(RULES)[: tuple(RULES).index("not_learning")]
+_OF_LAYERS = ("vanishing_gradients", "exploding_gradients", "dead_units", "saturated_activations")
 
 
 def _with_causes(findings: list[Finding]) -> Iterator[Finding]:
-    """That nothing is learned is blamed on what else is an error first."""
-    others = [f.symptom for f in findings if f.symptom in _STRUCTURAL and f.severity == "error"]
+    """That little or nothing is learned is blamed on what else there is.
+
+    A symptom of layers that is a note by itself is a warning where the network does less than a linear baseline.
+    """
+    underfits = any(finding.symptom == "underfitting" for finding in findings)
     for finding in findings:
-        if finding.symptom in ("not_learning", "underfitting") and others:
+        if finding.symptom in ("not_learning", "underfitting"):
+            blamed = ("error",) if finding.symptom == "not_learning" else SEVERITIES
+            others = [f.symptom for f in findings if f.symptom in _STRUCTURAL and f.severity in blamed]
             finding = replace(finding, causes=(*others, *finding.causes))
+        elif underfits and finding.severity == "info" and finding.symptom in _OF_LAYERS:
+            finding = replace(finding, severity="warning")
         yield finding

@@ -261,7 +261,7 @@ def bad_initial_loss(run: Run, *, nats: float = 1.0, times: float = 2.0) -> list
 def _above(losses: np.ndarray, best: np.ndarray, errors: float, least: float) -> bool:
     with np.errstate(over="ignore", invalid="ignore"):
         difference = losses - best
-        error = difference.std(ddof=1) / math.sqrt(len(difference))
+        error = difference.std(ddof=1) / math.sqrt(len(difference)) if len(difference) >= FEWEST_ROWS else 0.0
         return bool(difference.mean() > max(errors * error, least)) or not math.isfinite(error)
 
 

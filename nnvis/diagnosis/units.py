@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from nnvis.diagnosis.evidence import NotJudged, at_start, checks, consequence, last_two, names
+from nnvis.diagnosis.evidence import NotJudged, at_start, checks, consequence, fact, last_two, names
 from nnvis.diagnosis.remedies import remedies
 from nnvis.record.run import Run
 from nnvis.record.vocabulary import Check, Finding, FloatArray
+
+_FUNCTIONS = ("relu", "sigmoid", "tanh", "gelu", "silu", "elu", "leakyrelu", "softplus", "hardtanh")
 
 
 def dead_units(run: Run, *, share: float = 0.5, more: float = 0.1) -> list[Finding]:
@@ -23,6 +25,7 @@ def dead_units(run: Run, *, share: float = 0.5, more: float = 0.1) -> list[Findi
     start = checks(run)[0]
     began = start.values["diagnosis_flat_fraction"] if start.step == 0 else np.zeros(len(now))
     if not np.isfinite(now).any():
+        _require_modules(run)
         return []
     dying = (before > share) & (now > share) & ((now > began + more) | (now == 1))
     if not dying.any():
@@ -61,6 +64,9 @@ def saturated_activations(run: Run, *, slope: float = 0.05, share: float = 0.5) 
     checked = last_two(run)
     flat = np.array([_share_below(check, slope) for check in checked])
     last = checked[-1]
+    if not np.isfinite(flat).any():
+        _require_modules(run)
+        return []
     sick = (flat > share).all(axis=0) & ~_after_the_last_map(last)
     if not sick.any():
         return []
@@ -124,6 +130,14 @@ def symmetric_units(run: Run, *, share: float = 0.5) -> list[Finding]:
             remedies=remedies("symmetric_units"),
         )
     ]
+
+
+def _require_modules(run: Run) -> None:
+    """Raises NotJudged where the nonlinearities are functions that only the graph shows: no unit of theirs is seen."""
+    operations = fact(run, "operations") or {}
+    functions = [name for name in operations if name.lower() in _FUNCTIONS]
+    if functions and not any(row["nonlinearity"] for row in checks(run)[0].facts["layers"]):
+        raise NotJudged(f"the nonlinearities ({', '.join(functions)}) are functions, not modules: no unit is seen")
 
 
 def _share_below(check: Check, slope: float) -> FloatArray:

@@ -32,7 +32,9 @@ from nnvis.record.vocabulary import Check, FloatArray
 
 MOST_ROWS = 1024
 GRADIENT_ROWS = 256
-BATCHES = 8
+MOST_PRODUCTS = 150_000_000
+"""Of large networks so many rows are looked at, 256 at least, as take this number of multiplications forward."""
+BATCHES, FEWEST_ROWS = 8, 2
 QUANTILES = 21
 SAME = 1e-6
 """Two units are twins where their weights differ by less than this share of their norm."""
@@ -76,18 +78,22 @@ class Checker:
         *,
         val: Rows | None = None,
         forward: Callable[[Any], Any] | None = None,
+        most_rows: int | None = None,
     ) -> None:
-        """`forward` calls the model, in autocast say. Of more than 1024 rows some are picked, always the same.
+        """`forward` calls the model, in autocast say. Of more than 1024 rows some are picked, always the same;
+        `most_rows` is how many it was at most, where a run goes on.
 
-        Raises ValueError for fewer than 8 rows.
+        Raises ValueError for fewer than 2 rows.
         """
         inner = getattr(model, "_orig_mod", model)
         self._model: nn.Module = inner.module if isinstance(inner, DistributedDataParallel) else inner
         self._loss_fn = loss_fn
         self._forward = forward or self._call
         self._rows = rows.some(MOST_ROWS)
-        if len(self._rows) < BATCHES:
-            raise ValueError(f"a check needs at least {BATCHES} rows, got {len(self._rows)}")
+        if len(self._rows) < FEWEST_ROWS:
+            raise ValueError(f"a check needs at least {FEWEST_ROWS} rows, got {len(self._rows)}")
+        self._batches = min(BATCHES, len(self._rows))  # the XOR table has four rows
+        self._most_rows = most_rows
         self._val = val.some(MOST_ROWS) if val is not None and len(val) else None
         self._facts: dict[str, Any] = {}
         self._graph: Graph | None = None
@@ -98,10 +104,12 @@ class Checker:
     def check(self, step: int) -> Check:
         """Measures the model as it is now, after so many updates."""
         rows = self._rows
-        watched = min(GRADIENT_ROWS, len(rows)) // BATCHES * BATCHES
-        seen = _Seen(self._model, watched)
+        watched = min(GRADIENT_ROWS, len(rows)) // self._batches * self._batches
+        seen = _Seen(self._model, watched, self._batches)
         with on_the_side(self._model):
             outputs, loss, losses = self._with_gradients(rows.part(0, watched), seen)
+            if not self._facts:
+                rows = self._keep_rows(seen)
             parts = [outputs]
             for start in range(watched, len(rows), GRADIENT_ROWS):
                 with torch.no_grad(), seen.looking(gradients=False):
@@ -118,6 +126,14 @@ class Checker:
             [_nonfinite(outputs), _nonfinite(loss), sum(_nonfinite(g) for g in seen.gradients)], float
         )
         return Check(step, values, self._facts)
+
+    def _keep_rows(self, seen: _Seen) -> Rows:
+        """Fewer rows for a network that takes long."""
+        affordable = MOST_PRODUCTS // max(seen.products_a_row(), 1)
+        self._most_rows = count = self._most_rows or max(GRADIENT_ROWS, min(MOST_ROWS, affordable))
+        self._rows = self._rows.part(0, count)
+        self._val = self._val.part(0, count) if self._val is not None else None
+        return self._rows
 
     def _call(self, inputs: Any) -> Any:
         with torch.autocast(_device_type(self._model), enabled=False):
@@ -185,6 +201,7 @@ class Checker:
         with torch.no_grad():
             self._facts = {
                 "rows": len(self._rows),
+                "most_rows": self._most_rows,
                 "val_rows": len(self._val) if self._val is not None else 0,
                 "layers": seen.table(),
                 "inputs": _input_facts(self._rows.inputs),
@@ -200,7 +217,8 @@ class Checker:
                 with torch.no_grad():
                     linear = references.linear_loss(self._loss, self._rows.inputs, targets, outputs)
                     neighbour = references.neighbour_errors(self._rows.inputs, self._classes)
-                constant = references.constant_loss(self._loss, self._loss_fn, outputs, targets)
+                activation = (self._facts["output"].get("activations") or [""])[0]
+                constant = references.constant_loss(self._loss, self._loss_fn, outputs, targets, activation)
                 found = {"constant": constant, "linear": linear, "neighbour": neighbour}
                 values = {f"diagnosis_row_loss_{n}": _array(rows) for n, rows in found.items() if rows is not None}
         return values
@@ -248,6 +266,7 @@ class _Seen:
 
     model: nn.Module
     rows: int  # of the pass with gradients
+    batches: int  # that these are taken in
     calls: dict[str, _Call] = field(default_factory=dict)
     affine: dict[Any, str] = field(default_factory=dict)  # node of the graph -> layer
     gradients: list[Tensor] = field(default_factory=list)
@@ -295,8 +314,8 @@ class _Seen:
         x = x.double() if x.dtype == torch.float64 else x.float()
         peak = x.abs().max().clamp_min(1e-300 if x.dtype == torch.float64 else 1e-38)
         if len(x) != self.rows:  # time comes first, say: rows cannot be told apart
-            return ((x / peak).square().sum() / self.rows).sqrt().mul(peak).double().expand(BATCHES)
-        squares = (x / peak).reshape(BATCHES, -1).square().sum(dim=1) / (self.rows / BATCHES)
+            return ((x / peak).square().sum() / self.rows).sqrt().mul(peak).double().expand(self.batches)
+        squares = (x / peak).reshape(self.batches, -1).square().sum(dim=1) / (self.rows / self.batches)
         return squares.sqrt().double() * peak.double()
 
     def _read_slopes(self, call: _Call, module: nn.Module, z: Tensor | None, y: Tensor) -> None:
@@ -321,6 +340,15 @@ class _Seen:
                 norms = [torch.linalg.vector_norm(g.detach(), dtype=torch.float64) for g in own]
                 self._parameter_norms[layer.name] = float(torch.stack(norms).norm())
 
+    def products_a_row(self) -> int:
+        """About how many multiplications a row takes on its way forward: each weight, at each place."""
+        total = 0
+        for call in self.calls.values():
+            for weight in call.layer.parameters:
+                if weight.dim() > 1:
+                    total += weight.numel() * max(math.prod(call.shape or (1,)) // len(weight), 1)
+        return total
+
     def table(self) -> list[dict[str, Any]]:
         """The rows, as JSON."""
         return [
@@ -341,7 +369,7 @@ class _Seen:
     def values(self) -> dict[str, FloatArray]:
         """The arrays (L, …) of all layers."""
         calls = self.calls.values()
-        gap = torch.full((BATCHES,), math.nan, dtype=torch.float64)
+        gap = torch.full((self.batches,), math.nan, dtype=torch.float64)
         return {
             "diagnosis_activation_norm": _array(torch.stack([_host(c.norm, gap) for c in calls])),
             "diagnosis_activation_grad_norm": _array(torch.stack([_host(c.grad_norm, gap) for c in calls])),

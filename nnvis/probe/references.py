@@ -142,12 +142,17 @@ def class_shares(targets: Tensor, shape: torch.Size | tuple[int, ...]) -> Tensor
     return F.one_hot(targets.long(), classes).double()
 
 
-def constant_loss(found: LossFacts, loss_fn: LossFunction, outputs: Any, targets: Any) -> Tensor | None:
-    """(N,) row losses of the best predictor that puts out the same for every row: class prior, mean, median."""
+def constant_loss(
+    found: LossFacts, loss_fn: LossFunction, outputs: Any, targets: Any, activation: str = ""
+) -> Tensor | None:
+    """(N,) row losses of the best predictor that puts out the same for every row: class prior, mean, median.
+
+    For a loss that no formula gives it is searched for, among what the output's `activation` can put out.
+    """
     if not found.kind:
         return None
     if found.kind == "other":
-        return _searched_constant(loss_fn, outputs, targets)
+        return _searched_constant(loss_fn, outputs, targets, activation)
     share = class_shares(targets, outputs.shape) if found.kind != "mean_squared_error" else None
     if found.classifies and not found.kind.startswith("binary"):
         assert share is not None
@@ -160,16 +165,18 @@ def constant_loss(found: LossFacts, loss_fn: LossFunction, outputs: Any, targets
     return None if rows is None else found.scale * rows
 
 
-def _searched_constant(loss_fn: LossFunction, outputs: Tensor, targets: Tensor) -> Tensor | None:
-    """By gradient descent on the constant, from the mean output on, within the range of the outputs."""
+def _searched_constant(loss_fn: LossFunction, outputs: Tensor, targets: Tensor, activation: str) -> Tensor | None:
+    """By gradient descent on the constant; None where that has no end, or fails."""
+    squash = _SQUASHES.get(activation, lambda x: x)
     with torch.enable_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        constant = outputs.detach().float().mean(dim=0).requires_grad_()
+        mean = outputs.detach().float().mean(dim=0)
+        constant = (torch.zeros_like(mean) if activation in _SQUASHES else mean.clone()).requires_grad_()
         optimizer = torch.optim.LBFGS([constant], max_iter=30, line_search_fn="strong_wolfe")
 
         def closure() -> Tensor:
             optimizer.zero_grad()
-            loss = loss_fn(constant.expand(outputs.shape), targets)
+            loss = loss_fn(squash(constant).expand(outputs.shape), targets)
             loss.backward()
             return loss
 
@@ -177,8 +184,21 @@ def _searched_constant(loss_fn: LossFunction, outputs: Tensor, targets: Tensor) 
             optimizer.step(closure)  # pyright: ignore[reportArgumentType]
         except Exception:
             return None
-    rows = rows_loss(loss_fn, constant.detach().expand(outputs.shape).to(outputs.dtype), targets)
-    return rows if rows is not None and bool(torch.isfinite(rows).all()) else None
+    best = squash(constant.detach())
+    rows = rows_loss(loss_fn, best.expand(outputs.shape).to(outputs.dtype), targets)
+    endless = float(best.abs().max()) > 1e6 * max(float(mean.abs().max()), 1.0)
+    return rows if rows is not None and not endless and bool(torch.isfinite(rows).all()) else None
+
+
+_SQUASHES: dict[str, Callable[[Tensor], Tensor]] = {
+    "softmax": lambda x: x.softmax(dim=0),
+    "logsoftmax": lambda x: x.log_softmax(dim=0),
+    "sigmoid": torch.sigmoid,
+    "tanh": torch.tanh,
+    "relu": F.softplus,
+    "softplus": F.softplus,
+    "exp": torch.exp,
+}
 
 
 def features(inputs: Any) -> Tensor | None:

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 
 FRACTIONS = (0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 FIRST, REGULAR = 10, 1000
-SHARE, FREE_S = 0.015, 0.5
+SHARE, FREE_S = 0.015, 0.4
 """Checks may take this share of the time, or so many seconds of a short run; the last one comes on top."""
 
 

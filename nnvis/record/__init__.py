@@ -11,7 +11,7 @@ run.layers["grad_norm"].values           # (T, L)
 from nnvis.record.files import read_findings, read_json, write_findings, write_json
 from nnvis.record.log import EventLog
 from nnvis.record.run import Run, find_runs, load_run
-from nnvis.record.size import FIGURES_BYTES, expected_bytes
+from nnvis.record.size import FIGURES_BYTES, checks_bytes, expected_bytes
 from nnvis.record.vocabulary import (
     ABSENCE_REASONS,
     DIAGNOSIS_QUANTITIES,
@@ -49,6 +49,7 @@ __all__ = [
     "Remedy",
     "Run",
     "Series",
+    "checks_bytes",
     "expected_bytes",
     "find_runs",
     "load_run",

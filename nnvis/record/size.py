@@ -17,8 +17,15 @@ from nnvis.record.vocabulary import (
     Measurement,
 )
 
+QUANTILES = 21  # of a layer's slopes
 FIGURES_BYTES = 1_000_000
 """Of the figures of a run, as images in its log: 0.8 to 1.2 MB for ten of them, whatever the network's size."""
+
+
+def checks_bytes(layers: int, rows: int, checks: int) -> int:
+    """Of so many checks, of networks with so many layers on so many rows, training and validation together."""
+    numbers_a_layer = 8 + 8 + QUANTILES + 3
+    return checks * 8 * (rows + layers * numbers_a_layer) + layers * 200
 
 
 def expected_bytes(

@@ -13,10 +13,10 @@ from nnvis.config import Config
 from nnvis.data import Splits
 from nnvis.errors import InputError
 from nnvis.models import build_model
-from nnvis.probe.checks import BATCHES, Checker, Rows
+from nnvis.probe.checks import FEWEST_ROWS, MOST_ROWS, Checker, Rows
 from nnvis.probe.layers import find_layers
-from nnvis.probe.schedule import Schedule
-from nnvis.record import FIGURES_BYTES, EventLog, expected_bytes, load_run
+from nnvis.probe.schedule import FRACTIONS, Schedule
+from nnvis.record import FIGURES_BYTES, EventLog, checks_bytes, expected_bytes, load_run
 from nnvis.training.batches import Batches
 from nnvis.training.devices import resolve_device, resolve_precision
 from nnvis.training.examination import Examination, Picture
@@ -112,21 +112,23 @@ def examine(
 ) -> Examination:
     """What looks at fixed rows of the splits while training runs; at nothing where that is off."""
     every = config.diagnosis.every
-    if every is None or len(placed["train"]) < BATCHES:
+    if every is None or len(placed["train"]) < FEWEST_ROWS:
         return Examination(None, Schedule(), log)
     train, val = placed["train"], placed.get("val")
+    earlier = load_run(log.path.parent).checks if log.last_step > 0 else ()
     checker = Checker(
         learner.model,
         learner.objective.function,
         Rows(train.inputs, train.targets),
         val=Rows(val.inputs, val.targets) if val else None,
         forward=lambda inputs: learner.precision.run(learner.model, inputs),
+        most_rows=earlier[0].facts.get("most_rows") if earlier else None,
     )
     return Examination(
         checker,
         Schedule(steps, None if every == "auto" else every),
         log,
-        earlier=load_run(log.path.parent).checks if log.last_step > 0 else (),
+        earlier=earlier,
         budget=steps,
         stop_on=config.diagnosis.stop_on,
         tell=tell,
@@ -156,11 +158,15 @@ def _size(count: int) -> str:
 def _log_bytes(config: Config, splits: Splits, learner: Learner) -> int:
     capture = config.capture
     steps, _ = length_of(config).total(build_batches(config, splits).steps_per_epoch)
+    layers, every = len(find_layers(learner.model, capture.layers)), config.diagnosis.every
+    rows = min(len(splits.train), MOST_ROWS) + (min(len(splits.val), MOST_ROWS) if splits.val else 0)
+    number = len(FRACTIONS) + 1 if every == "auto" else steps // every + 1 if every else 0
+    checks = checks_bytes(layers, rows, number) if number else 0
     if not capture.every:
-        return expected_bytes(0, math.ceil(steps / SCALARS_EVERY))
+        return expected_bytes(0, math.ceil(steps / SCALARS_EVERY)) + checks
     with_histograms = math.ceil(capture.histogram_every / capture.every) * capture.every
-    return expected_bytes(
-        len(find_layers(learner.model, capture.layers)),
+    return checks + expected_bytes(
+        layers,
         math.ceil(steps / capture.every),
         histogram_steps=math.ceil(steps / with_histograms) if capture.histograms else 0,
     )

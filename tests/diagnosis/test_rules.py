@@ -201,12 +201,27 @@ def test_reasons_for_not_judging_progress(run: Run, reason: str) -> None:
         stuck(run)
 
 
+def test_nonlinearities_that_are_functions_are_not_judged() -> None:
+    layers = [{**row, "nonlinearity": False} for row in facts()["layers"]]
+    unseen = {"diagnosis_slope_quantiles": np.full((5, 21), NAN), "diagnosis_flat_fraction": np.full(5, NAN)}
+    found = diagnose(record(known=facts(layers=layers) | {"operations": {"Relu": 2}}, everywhere=unseen))
+    assert not found.findings
+    assert "(Relu) are functions" in found.not_judged["dead_units"]
+    assert "saturated_activations" in found.not_judged
+
+
 def test_what_is_an_error_is_blamed_for_not_learning() -> None:
     found = diagnose(record(STUCK, everywhere=VANISHING))
     (finding,) = [finding for finding in found if finding.symptom == "not_learning"]
     assert finding.causes[0] == "vanishing_gradients"
     assert found.findings[0].severity == "error"
     assert found.sick
+
+
+def test_a_note_is_a_warning_where_the_network_does_less_than_a_linear_map() -> None:
+    found = {f.symptom: f for f in diagnose(record((1.0, 0.9, 0.9, 0.8, 0.8), everywhere=VANISHING))}
+    assert found["vanishing_gradients"].severity == "warning"
+    assert found["underfitting"].causes[0] == "vanishing_gradients"
 
 
 # ---------------------------------------------------------------- statistics

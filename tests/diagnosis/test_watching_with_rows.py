@@ -119,7 +119,7 @@ def test_a_watch_that_goes_on_keeps_the_checks(tmp_path: Path) -> None:
         ({"loss_fn": None}, "loss_fn and probe_data belong together; loss_fn is missing"),
         ({"probe_data": None}, "loss_fn and probe_data belong together; probe_data is missing"),
         ({"probe_data": X}, r"probe_data should be a pair \(inputs, targets\), got Tensor"),
-        ({"probe_data": (X[:5], Y[:5])}, "probe_data: a check needs at least 8 rows, got 5"),
+        ({"probe_data": (X[:1], Y[:1])}, "probe_data: a check needs at least 2 rows, got 1"),
         ({"val_data": (X,)}, "val_data should be a pair"),
     ],
 )

@@ -248,7 +248,8 @@ class Score:
         return Score(tuple(run for run in self.runs if run.held_out == held))
 
     def table(self) -> str:
-        return "\n".join([*self._symptoms(), "", *self._figures(), "", *self._lists()])
+        note = "in brackets: exact 95% intervals, as if runs were independent; the seeds of one case are alike"
+        return "\n".join([*self._symptoms(), "", *self._figures(), note, "", *self._lists()])
 
     def _symptoms(self) -> list[str]:
         symptoms = dict.fromkeys(expected.symptoms[0] for expected in EXPECTED.values() if expected.itself)

@@ -77,7 +77,8 @@ def test_training_is_bit_identical_with_and_without_checks(checked: int) -> None
                 before = [None if p.grad is None else p.grad.clone() for p in model.parameters()]
                 checker.check(step)
                 for p, grad in zip(model.parameters(), before, strict=True):
-                    assert p.grad is None if grad is None else p.grad is not None and torch.equal(p.grad, grad)
+                    assert (p.grad is None) is (grad is None)
+                    assert p.grad is None or grad is None or torch.equal(p.grad, grad)
             optimizer.step()
             losses.append(loss.item())
         modes = [module.training for module in model.modules()]
@@ -276,6 +277,20 @@ def test_no_constant_output_is_better_than_the_best_one(
     assert float(found.mean()) <= float(whole.mean()) + 1e-3 * abs(float(whole.mean()))
 
 
+def test_the_best_constant_is_one_that_the_output_can_be() -> None:
+    """KL divergence of log probabilities has no lower bound over all numbers; over log probabilities it has."""
+    shares = torch.rand(400, 3).softmax(dim=1)
+    loss_fn = nn.KLDivLoss(reduction="batchmean")
+    outputs = torch.rand(400, 3).log_softmax(dim=1)
+    facts = references.identify(loss_fn, outputs, shares)
+    assert facts.kind == "other"
+    assert references.constant_loss(facts, loss_fn, outputs, shares) is None
+    found = references.constant_loss(facts, loss_fn, outputs, shares, "logsoftmax")
+    best = F.kl_div(shares.mean(dim=0).log().expand_as(shares), shares, reduction="batchmean")
+    assert found is not None
+    assert float(found.mean()) == pytest.approx(float(best), rel=1e-3)
+
+
 def test_the_linear_baseline_learns_what_is_linear_and_nothing_of_noise() -> None:
     x, y = digits(rows=400)
     criterion = nn.CrossEntropyLoss()
@@ -360,9 +375,35 @@ def test_a_loss_without_rows_is_said_to_have_none() -> None:
     assert "diagnosis_row_loss_constant" not in check.values
 
 
+def test_of_a_large_network_fewer_rows_are_looked_at_and_as_many_when_it_goes_on() -> None:
+    x, y = torch.randn(1000, 6), torch.randint(0, 3, (1000,))
+    small = chain(nn.Linear(6, 8), nn.Linear(8, 3))
+    large = chain(nn.Linear(6, 600), nn.Linear(600, 600), nn.Linear(600, 3))  # 365,400 multiplications a row
+    val = Rows(x[:500], y[:500])
+    counts = {}
+    for name, model, before in (("small", small, None), ("large", large, None), ("goes on", large, 300)):
+        check = Checker(model, nn.CrossEntropyLoss(), Rows(x, y), val=val, most_rows=before).check(0)
+        counts[name] = len(check.values["diagnosis_row_loss"]), len(check.values["diagnosis_row_loss_val"])
+        assert check.facts["rows"] == counts[name][0] == len(check.values["diagnosis_row_loss_constant"])
+    assert counts == {"small": (1000, 500), "large": (150_000_000 // 365_400, 410), "goes on": (300, 300)}
+
+
 def test_too_few_rows_are_refused() -> None:
-    with pytest.raises(ValueError, match="at least 8 rows, got 5"):
-        Checker(nn.Linear(2, 1), nn.MSELoss(), Rows(torch.zeros(5, 2), torch.zeros(5, 1)))
+    with pytest.raises(ValueError, match="at least 2 rows, got 1"):
+        Checker(nn.Linear(2, 1), nn.MSELoss(), Rows(torch.zeros(1, 2), torch.zeros(1, 1)))
+
+
+def test_a_table_of_four_rows_is_looked_at_row_by_row() -> None:
+    torch.manual_seed(0)
+    x, y = torch.tensor([[1.0, 1], [1, 0], [0, 0], [0, 1]]), torch.tensor([[0.0], [1], [0], [1]])
+    model = nn.Sequential(nn.Linear(2, 3), nn.Sigmoid(), nn.Linear(3, 1))
+    values = Checker(model, nn.MSELoss(), Rows(x, y)).check(0).values
+    expected = model[0](x).norm(dim=1).sort().values  # the rows are shuffled
+    torch.testing.assert_close(
+        torch.from_numpy(values["diagnosis_activation_norm"][0]).sort().values, expected.double()
+    )
+    losses = (model(x) - y).square()[:, 0].double()
+    torch.testing.assert_close(torch.from_numpy(values["diagnosis_row_loss"]).sort().values, losses.sort().values)
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
