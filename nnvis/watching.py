@@ -258,7 +258,8 @@ class _Recorder:
         self.probe.__enter__()
         if self.optimizers:
             self._handles.append(self.optimizers[0].register_step_pre_hook(self._tell_learning_rate))
-            self._handles.append(self.optimizers[0].register_step_post_hook(lambda *_: self.examine()))
+            if self._examination.checking:
+                self._handles.append(self.optimizers[0].register_step_post_hook(lambda *_: self.examine()))
         self.examine()
 
     @_counted

@@ -52,6 +52,11 @@ class Examination:
         """How many checks there are, and what those of this process took."""
         return {"checks": len(self._checks), "seconds": self._schedule.seconds}
 
+    @property
+    def checking(self) -> bool:
+        """Whether there are rows to look at."""
+        return self._checker is not None
+
     def due(self, step: int) -> bool:
         """Whether there is something to look at after so many updates; asked once for each step."""
         return self._checker is not None and self._schedule.due(step)
