@@ -2,7 +2,7 @@
 
     found = diagnose(run)
     for finding in found: print(finding.severity, finding.symptom, finding.evidence)
-    found.not_judged          # {"overfitting": "there are no validation rows"}
+    found.not_judged          # {"overfitting": "no validation rows were looked at …"}
 
 A rule is a pure function `run -> list[Finding]` that raises `NotJudged` where the record cannot tell. Where they are:
 

@@ -144,7 +144,7 @@ def require_late(run: Run) -> None:
     if now < BUDGET_SHARE * total:
         raise NotJudged(f"only {now:,} of {total:,} steps are done")
     if now < FEWEST_STEPS:
-        raise NotJudged(f"only {now:,} steps: too few to say what the network can learn")
+        raise NotJudged(f"only {now:,} step{'s' * (now != 1)}: too few to say what the network can learn")
 
 
 def fact(run: Run, *path: str) -> Any:

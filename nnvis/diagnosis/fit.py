@@ -112,7 +112,7 @@ def overfitting(run: Run, *, level: float = 0.01, least: float = 0.1, of_constan
     """
     with_val = [check for check in checks(run) if "diagnosis_row_loss_val" in check.values and check.step > 0]
     if not with_val:
-        raise NotJudged("there are no validation rows: give nnvis.watch val_data")
+        raise NotJudged("no validation rows were looked at after step 0 (nnvis.watch takes them as val_data)")
     if len(with_val) < 3:
         raise NotJudged(f"{len(with_val)} checks of validation rows: three are needed")
     losses = np.array([check.values["diagnosis_row_loss_val"] for check in with_val])
@@ -166,7 +166,7 @@ def learning_rate_too_high(run: Run, *, errors: float = 3.0, rise: float = 0.1) 
     """
     seen = checks(run)
     if len(seen) < 3:
-        raise NotJudged(f"{len(seen)} checks: three are needed")
+        raise NotJudged(f"{len(seen)} check{'s' * (len(seen) != 1)}: three are needed")
     scale = _scale(run)
     losses = [row_losses(check) for check in seen]
     means = np.array([np.abs(rows.mean()) if np.isfinite(rows).all() else math.inf for rows in losses])

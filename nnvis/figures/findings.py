@@ -6,6 +6,7 @@ draw_findings(run, findings, run.path / "figures")
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from itertools import groupby
 from pathlib import Path
@@ -18,8 +19,7 @@ from matplotlib.patches import Rectangle
 from nnvis.figures.gallery import FIGURES
 from nnvis.figures.heatmap import QUANTITIES
 from nnvis.figures.reading import Clock, NoData, layer_table, nonlinearities
-from nnvis.figures.style import SICK, STYLE, save
-from nnvis.figures.words import listing, shorten
+from nnvis.figures.style import SICK, STYLE, retitle, save
 from nnvis.record.files import disk_errors
 from nnvis.record.run import Run
 from nnvis.record.vocabulary import Finding
@@ -52,7 +52,7 @@ def finding_figure(run: Run, finding: Finding) -> Figure:
             _mark_cells(fig, nonlinearities(run, table).layers if QUANTITIES[name].nonlinear else table.layers, finding)
         else:
             _mark_time(fig, run, finding)
-        fig.suptitle(_title(finding), x=0.09 / fig.get_figwidth(), ha="left")
+        retitle(fig, _title(finding))
     return fig
 
 
@@ -72,8 +72,9 @@ def draw_findings(run: Run, findings: Iterable[Finding], out: Path) -> list[Path
 
 
 def _title(finding: Finding) -> str:
-    where = f", {listing(shorten(finding.layers), most=2)}" if finding.layers else ""
-    return f"{finding.symptom.replace('_', ' ').capitalize()}: since step {finding.first_step:,}{where}"
+    """The symptom with its number: the evidence up to its first semicolon, without what stands in brackets."""
+    measured = re.sub(r" \([^()]*\)", "", finding.evidence).split(";")[0]
+    return f"{finding.symptom.replace('_', ' ').capitalize()}: {measured}"
 
 
 def _positions(layers: tuple[str, ...], finding: Finding) -> list[tuple[int, int]]:
@@ -92,7 +93,7 @@ def _mark_columns(fig: Figure, layers: tuple[str, ...], finding: Finding) -> Non
 def _mark_cells(fig: Figure, layers: tuple[str, ...], finding: Finding) -> None:
     ax = fig.axes[0]
     left, right = ax.get_xlim()
-    start = float(np.clip(finding.first_step, left, right))
+    start = min(max(finding.first_step, left), right - (right - left) / 40)  # a box at the very end is seen, too
     for first, number in _positions(layers, finding):
         box = Rectangle((start, first - 0.5), right - start, number, fill=False, edgecolor=SICK, linewidth=1.5)
         box.set_label(MARK)

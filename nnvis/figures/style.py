@@ -22,6 +22,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LinearSegmentedColormap, ListedColormap, to_rgb
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.text import Text
 
 STYLE = Path(__file__).with_name("nnvis.mplstyle")
@@ -74,6 +75,21 @@ def explain(fig: Figure, title: str, caption: str) -> None:
         _wrap(text, fig.bbox.width * (1 - 2 * left))
     extra = sum(text.get_window_extent().height for text in (above, below)) / fig.dpi
     fig.set_figheight(fig.get_figheight() + extra)
+
+
+def retitle(fig: Figure, title: str) -> None:
+    """Another message above a figure that is explained already."""
+    left = 0.09 / fig.get_figwidth()
+    before = fig.get_suptitle().count("\n")
+    above = fig.suptitle(title, x=left, ha="left")
+    _wrap(above, fig.bbox.width * (1 - 2 * left))
+    line = above.get_fontsize() * 1.2 / 72  # inches
+    height = fig.get_figheight()
+    fig.set_figheight(height + line * (above.get_text().count("\n") - before))
+    if not isinstance(fig.get_layout_engine(), ConstrainedLayoutEngine):  # laid out: it stays where it is
+        for ax in fig.axes:
+            x, y, width, tall = ax.get_position().bounds
+            ax.set_position((x, y * height / fig.get_figheight(), width, tall * height / fig.get_figheight()))
 
 
 def _wrap(text: Text, width: float) -> None:

@@ -125,4 +125,4 @@ def test_findings_json_says_what_was_not_judged(tmp_path: Path) -> None:
     run = train(WELL.replace("val_fraction: 0.2", "val_fraction: 0.0"), tmp_path)
     said = json.loads((run.path / "findings.json").read_text(encoding="utf-8"))
     assert said["findings"] == []
-    assert said["not_judged"]["overfitting"].startswith("there are no validation rows")
+    assert said["not_judged"]["overfitting"].startswith("no validation rows")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,8 @@ MakeRun = Callable[..., Run]
 
 
 def finding(symptom: str, first_step: int = 0, layers: tuple[str, ...] = (), severity: str = "error") -> Finding:
-    return Finding(symptom, severity, layers, first_step, 1.0, 0.5, "evidence")
+    evidence = "linear1 gets 3e-13 (99% interval 2e-13 to 4e-13) of the gradient at the output; the loss does not fall"
+    return Finding(symptom, severity, layers, first_step, 1.0, 0.5, evidence)
 
 
 def marks(fig: Figure) -> list[Any]:
@@ -38,7 +40,24 @@ def test_layers_of_the_gradient_flow_are_shaded(make_run: MakeRun) -> None:
     run = make_run(20, "vanishing")
     fig = figures.finding_figure(run, finding("vanishing_gradients", layers=("linear1", "linear2", "linear5")))
     assert [(mark.get_x(), mark.get_x() + mark.get_width()) for mark in marks(fig)] == [(-0.5, 1.5), (3.5, 4.5)]
-    assert title(fig) == "Vanishing gradients: since step 0, linear1, linear2 and 1 more"
+    assert title(fig) == "Vanishing gradients: linear1 gets 3e-13 of the gradient at the output"
+
+
+def test_a_title_of_several_lines_has_room(make_run: MakeRun) -> None:
+    told = replace(finding("vanishing_gradients"), evidence="one two three four five six seven eight nine ten " * 3)
+    fig = figures.finding_figure(make_run(20, "vanishing"), told)
+    above = fig._suptitle.get_window_extent()  # pyright: ignore
+    assert above.y0 >= max(ax.get_window_extent().y1 for ax in fig.axes)
+    assert above.x1 <= fig.bbox.width
+
+
+def test_the_last_step_is_boxed_so_that_it_is_seen(make_run: MakeRun) -> None:
+    run = make_run(6, "dead")
+    fig = figures.finding_figure(run, finding("dead_units", 10**6, ("act4",)))
+    (box,) = marks(fig)
+    left, right = fig.axes[0].get_xlim()
+    assert box.get_width() == pytest.approx((right - left) / 40)
+    assert box.get_x() + box.get_width() == pytest.approx(right)
 
 
 def test_cells_of_a_heat_map_are_boxed_from_the_first_step_on(make_run: MakeRun) -> None:
