@@ -83,7 +83,7 @@ def retitle(fig: Figure, title: str) -> None:
     before = fig.get_suptitle().count("\n")
     above = fig.suptitle(title, x=left, ha="left")
     _wrap(above, fig.bbox.width * (1 - 2 * left))
-    line = above.get_fontsize() * 1.2 / 72  # inches
+    line = float(above.get_fontsize()) * 1.2 / 72  # inches
     height = fig.get_figheight()
     fig.set_figheight(height + line * (above.get_text().count("\n") - before))
     if not isinstance(fig.get_layout_engine(), ConstrainedLayoutEngine):  # laid out: it stays where it is
