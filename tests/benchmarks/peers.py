@@ -95,7 +95,7 @@ def delve(model: nn.Module, optimizer: torch.optim.Optimizer, folder: Path) -> I
     from delve import SaturationTracker  # pyright: ignore[reportMissingImports]
 
     logging.disable(logging.INFO)  # it tells every layer that it adds
-    tracker = SaturationTracker(str(folder), save_to="csv", modules=model, stats=["lsat"], device="cpu")
+    tracker = SaturationTracker(str(folder / "saturation"), save_to="csv", modules=model, stats=["lsat"], device="cpu")
 
     def told(step: int, loss: float) -> None:
         if step % 100 == 99:  # an epoch, say
