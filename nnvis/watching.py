@@ -18,7 +18,6 @@ import functools
 import math
 import sys
 import time
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict
@@ -31,7 +30,7 @@ from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
-from nnvis.errors import InputError
+from nnvis.errors import InputError, tell
 from nnvis.probe import FirstNonfinite, NullProbe, Probe, coverage, first_nonfinite, growth, history
 from nnvis.probe.checks import Checker, Rows
 from nnvis.probe.layers import find_layers
@@ -346,7 +345,7 @@ class _Recorder:
                 why = "no measured step had a pass through the model"
                 if unfinished:
                     why = "no optimizer.step() was seen; inside of torch.compile use probe.step(), without an optimizer"
-                warnings.warn(f"nnvis: nothing was measured: {why}", stacklevel=4)
+                tell(f"nnvis: nothing was measured: {why}", stacklevel=4)
             with _told_once("the end of the record could not be written"):
                 self._write_scalars(before=None)
                 self._log.flush()
@@ -372,8 +371,9 @@ class _Recorder:
                 log.close()
 
     def _tell_learning_rate(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
-        if self.probe.measuring and not self._own_lr and "lr" in optimizer.param_groups[0]:
-            self.probe.log({"lr": optimizer.param_groups[0]["lr"]})
+        with self._sparing_the_training():
+            if self.probe.measuring and not self._own_lr and "lr" in optimizer.param_groups[0]:
+                self.probe.log({"lr": optimizer.param_groups[0]["lr"]})
 
     def look_for_nonfinite(self, measurement: Measurement) -> None:
         """In what was measured of a step, or of a pass that may never be backpropagated."""
@@ -399,7 +399,7 @@ class _Recorder:
         recent += [measurement] if measurement else []
         past = growth(found.direction, found.layer, recent)
         text = "; ".join(filter(None, [f"no longer finite: {found}", past, finite]))
-        warnings.warn(f"nnvis: {text}", stacklevel=2)
+        tell(f"nnvis: {text}")
         if self._log is not None:
             self._log.text(found.step, "nonfinite", f"{text}\n\n{history(found.layer, recent)}")
 
@@ -407,7 +407,7 @@ class _Recorder:
         if not self._coverage_told:
             self._coverage_told = True
             if unseen := self.probe.unseen:
-                warnings.warn(f"nnvis: {coverage(unseen)}", stacklevel=2)
+                tell(f"nnvis: {coverage(unseen)}")
 
     def _summary(self, error: BaseException | None) -> dict[str, Any]:
         probe, elapsed = self.probe, self.elapsed
@@ -460,7 +460,7 @@ def _told_once(what: str) -> Any:
     try:
         yield
     except Exception as error:
-        warnings.warn(f"{what}: {type(error).__name__}: {error}", stacklevel=3)
+        tell(f"nnvis: {what}: {type(error).__name__}: {error}", stacklevel=3)
 
 
 def _as_list(value: Any, kinds: Any, name: str, expected: str) -> list[Any]:

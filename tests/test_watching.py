@@ -362,6 +362,65 @@ def test_a_fault_in_a_hook_is_in_the_summary(tmp_path, monkeypatch):
     assert run_.layers["grad_norm"].steps.tolist() == [0, 1, 2]
 
 
+HOOKS = [
+    "nnvis.probe.probe.read_output",
+    "nnvis.probe.probe.nonfinite_among",
+    "nnvis.probe.probe.read_gradient",
+    "nnvis.probe.probe.is_wrapper",
+    "nnvis.probe.probe.Pending",
+    "nnvis.probe.probe.Probe._await_end_of_backward",
+    "nnvis.probe.probe.Probe.log",
+    "nnvis.probe.probe.ParameterReadings.read_gradients",
+    "nnvis.probe.probe.ParameterReadings.before_update",
+    "nnvis.probe.probe.ParameterReadings.after_update",
+    "nnvis.watching.EventLog.write",
+    "nnvis.watching.Examination.look",
+    "the schedule",
+]
+"""One that fails in each kind of hook, before, in and after an update."""
+
+
+class Same(nn.Module):
+    """Returns what it is given, so that its inputs have to be looked at before."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x
+
+
+@pytest.mark.parametrize("place", HOOKS)
+def test_a_fault_in_any_hook_spares_the_training(tmp_path, monkeypatch, place):
+    def broken(*args: object, **options: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    def schedule(step: int) -> bool:
+        return step < 2 or bool(broken())
+
+    def train_on(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        train(model, optimizer, 2)
+        if place != "the schedule":
+            monkeypatch.setattr(place, broken)
+        nn.Sequential(nn.ReLU())
+        train(model, optimizer, 25)
+
+    alone, model = (nn.Sequential(*network(), Same()) for _ in range(2))
+    optimizer = sgd(model)
+    torch.manual_seed(1)
+    train(alone, sgd(alone), 27)
+    torch.manual_seed(1)
+    every = schedule if place == "the schedule" else 1
+    probe = nnvis.watch(model, optimizer, log_dir=tmp_path, every=every)
+    with pytest.warns(UserWarning, match="stops measuring, training goes on: OSError.*No space left") as told:
+        train_on(model, optimizer)
+    probe.close()
+    assert len(told) == 1
+    assert all(torch.equal(a, b) for a, b in zip(alone.parameters(), model.parameters(), strict=True))
+    assert not torch_module._has_any_global_hook()
+    assert not torch_module._global_module_registration_hooks
+    assert not optimizer._optimizer_step_pre_hooks
+    assert not optimizer._optimizer_step_post_hooks
+    assert "No space left" in nnvis.load_run(tmp_path).summary["capture"]["failure"]
+
+
 def test_the_time_of_log_and_flush_is_the_probes(tmp_path, monkeypatch):
     written = EventLog.scalars
 
@@ -631,10 +690,34 @@ def test_ddp_leaves_one_record_with_the_global_gradients(tmp_path):
 def test_no_warning_in_an_ordinary_loop(tmp_path):
     model = network()
     optimizer = sgd(model)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
         with nnvis.watch(model, optimizer, log_dir=tmp_path, every=1) as probe:
             train(model, optimizer, 3, probe)
+    assert not told
+
+
+def test_where_warnings_are_errors_nothing_ends(tmp_path, told_on_stderr):
+    model = nn.Sequential(*network(), nn.ModuleDict({"unused": nn.Linear(2, 2)}))
+    model.forward = lambda x: model[3](model[0](x))
+    optimizer = sgd(model)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with nnvis.watch(model, optimizer, log_dir=tmp_path / "run", every=1) as probe:
+            train(model, optimizer, 3, probe)
+            probe.flush()
+            model[3].weight.data.fill_(math.nan)
+            train(model, optimizer, 3, probe)
+            probe._probe.fail(RuntimeError("device lost"))  # pyright: ignore[reportAttributeAccessIssue]
+        with nnvis.watch(model, optimizer, log_dir=tmp_path / "other", every=1):
+            optimizer.step()  # without a pass
+    coverage, nonfinite, failure, nothing = told_on_stderr
+    assert coverage.startswith("nnvis: not measured: 1 (not called)")
+    assert nonfinite.startswith("nnvis: no longer finite: step 3")
+    assert failure == "nnvis stops measuring, training goes on: RuntimeError: device lost"
+    assert nothing.startswith("nnvis: nothing was measured")
+    assert nnvis.load_run(tmp_path / "run").layers["grad_norm"].steps.tolist() == list(range(6))
+    told_on_stderr.clear()
 
 
 def test_going_on_between_two_measured_steps(tmp_path):

@@ -17,8 +17,8 @@ from __future__ import annotations
 
 import functools
 import math
+import sys
 import time
-import warnings
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
@@ -39,6 +39,7 @@ from torch.nn.modules.module import (
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
+from nnvis.errors import tell
 from nnvis.probe.formulas import Owners
 from nnvis.probe.histograms import SAMPLE_SIZE
 from nnvis.probe.layers import Layer, find_layers, first_tensor, is_compiled, is_wrapped, is_wrapper, units_in_dim_1
@@ -60,7 +61,7 @@ def _spares_the_training(method: Callable[..., Any]) -> Callable[..., None]:
 
     @functools.wraps(method)
     def hook(self: Probe, *args: Any) -> None:
-        if is_compiling():  # the graph of a module that is called like this one stays whole
+        if self.failure or is_compiling():  # the graph of a module that is called like this one stays whole
             return
         started = time.perf_counter()
         try:
@@ -160,16 +161,20 @@ class Probe:
         self._end_step()
 
     def fail(self, error: Exception) -> None:
-        """Stop for good, with a warning: nothing that goes wrong in here ends a training."""
+        """Stop for good, with a warning: nothing that goes wrong in here ends a training.
+
+        The hooks that last do nothing from now on, and stay until `close`: torch may be going through them.
+        """
+        if self.failure:
+            return
+        what = f"{type(error).__name__}: {error}"
+        self.failure = f"step {self.step}: {what}"
         self._spoilt = None
         with suppress(Exception):
             self.flush()  # steps that were measured as a whole
         self._pending = []
-        self.close()
-        if not self.failure:
-            what = f"{type(error).__name__}: {error}"
-            self.failure = f"step {self.step}: {what}"
-            warnings.warn(f"nnvis stops measuring, training goes on: {what}", stacklevel=4)
+        self._end_step()
+        tell(f"nnvis stops measuring, training goes on: {what}", stacklevel=4)
 
     @_spares_the_training
     def _flush_last(self) -> None:
