@@ -1,4 +1,4 @@
-"""pytest makes errors of warnings. What nnvis tells then goes to stderr: here it fails a test that did not expect it."""
+"""pytest makes errors of warnings; what nnvis tells then goes to stderr, and fails a test that did not expect it."""
 
 from __future__ import annotations
 

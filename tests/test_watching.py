@@ -698,15 +698,16 @@ def test_no_warning_in_an_ordinary_loop(tmp_path):
 
 
 def test_where_warnings_are_errors_nothing_ends(tmp_path, told_on_stderr):
-    model = nn.Sequential(*network(), nn.ModuleDict({"unused": nn.Linear(2, 2)}))
-    model.forward = lambda x: model[3](model[0](x))
+    first, last = nn.Linear(6, 8), nn.Linear(8, 3)
+    model = nn.Sequential(first, nn.ReLU(), last)
+    model.forward = lambda input: last(first(input))
     optimizer = sgd(model)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         with nnvis.watch(model, optimizer, log_dir=tmp_path / "run", every=1) as probe:
             train(model, optimizer, 3, probe)
             probe.flush()
-            model[3].weight.data.fill_(math.nan)
+            last.weight.data.fill_(math.nan)
             train(model, optimizer, 3, probe)
             probe._probe.fail(RuntimeError("device lost"))  # pyright: ignore[reportAttributeAccessIssue]
         with nnvis.watch(model, optimizer, log_dir=tmp_path / "other", every=1):

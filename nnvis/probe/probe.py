@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import functools
 import math
-import sys
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
