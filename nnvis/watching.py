@@ -16,11 +16,14 @@ from __future__ import annotations
 import contextlib
 import functools
 import math
+import os
 import sys
 import time
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict
+from numbers import Integral
 from pathlib import Path
 from typing import Any, Literal
 
@@ -34,8 +37,10 @@ from nnvis.errors import InputError, tell
 from nnvis.probe import FirstNonfinite, NullProbe, Probe, coverage, first_nonfinite, growth, history
 from nnvis.probe.checks import Checker, Rows
 from nnvis.probe.layers import find_layers
+from nnvis.probe.probe import is_inner_step
 from nnvis.probe.schedule import Schedule
 from nnvis.record import EventLog, Finding, Measurement, load_run, read_json, write_json
+from nnvis.record.log import OWN_TAGS
 from nnvis.record.reader import event_files
 from nnvis.record.snapshot import Snapshot
 from nnvis.record.summary import run_summary
@@ -88,6 +93,8 @@ def watch(
         raise InputError(f"watch: model should be a torch.nn.Module, got {type(model).__name__}")
     optimizers = _as_list(optimizer, Optimizer, "optimizer", "a torch.optim.Optimizer, or a list of them")
     patterns = _as_list(layers, (str, type), "layers", 'a glob like "encoder.*", a type like nn.Linear, or a list')
+    if not isinstance(log_dir, str | os.PathLike):
+        raise InputError(f"watch: log_dir should be a folder's path, got {type(log_dir).__name__}")
     if isinstance(every, bool) or not (every == "auto" or callable(every) or (isinstance(every, int) and every > 0)):
         raise InputError(f'watch: every should be a number of steps from 1 up, a function, or "auto", got {every!r}')
     if budget is not None and (every != "auto" or not 0 < budget < 1):
@@ -102,9 +109,20 @@ def watch(
     if _rank() > 0:
         return Watch(NullProbe(), None)
     directory = Path(log_dir)
-    log = EventLog.resume(directory) if resume and event_files(directory) else EventLog.create(directory)
+    log = EventLog.resume(directory) if resume and event_files(directory) else None
     summary = directory / "summary.json"
-    first_step = read_json(summary).get("steps", 0) if log.last_step >= 0 and summary.exists() else log.last_step + 1
+    first_step = log.last_step + 1 if log else 0
+    if first_step and summary.exists():
+        first_step = read_json(summary).get("steps", 0)
+    if callable(every):
+        every = functools.lru_cache(maxsize=1)(every)  # asked once a step
+        try:
+            every(first_step)
+        except Exception as error:
+            if log:
+                log.close()
+            raise InputError(f"watch: every({first_step}) raises {type(error).__name__}: {error}") from error
+    log = log or EventLog.create(directory)
     recorder = _Recorder(log, optimizers, _device_of(model), first_step, checker)
     schedule = _Budget(DEFAULT_BUDGET if budget is None else budget, recorder) if every == "auto" else every
     recorder.probe = Probe(
@@ -127,7 +145,12 @@ class Watch(AbstractContextManager["Watch"]):
     def __init__(self, probe: Probe | NullProbe, recorder: _Recorder | None) -> None:
         self._probe, self._recorder = probe, recorder
         if recorder:
-            recorder.begin()
+            try:
+                recorder.begin()
+            except BaseException:
+                recorder.abandon()
+                raise
+            self._let_go = weakref.finalize(self, recorder.let_go)
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: object) -> None:
         self._end(error)
@@ -186,10 +209,9 @@ class Watch(AbstractContextManager["Watch"]):
         return self._recorder.nonfinite if self._recorder else None
 
     def _end(self, error: BaseException | None) -> None:
-        unfinished = isinstance(self._probe, Probe) and self._probe.backpropagated
-        self._probe.close()
         if self._recorder:
-            self._recorder.conclude(error, unfinished)
+            self._let_go.detach()
+            self._recorder.conclude(error)
 
 
 def _counted(method: Callable[..., None]) -> Callable[..., None]:
@@ -234,7 +256,9 @@ class _Recorder:
         self._coverage_told = self._layer_told = False
         self._own_lr = False  # whether the loop logs its own
         self._ended = False
+        self._kept: Any = None  # by what, if by nobody
         self._handles: list[RemovableHandle] = []
+        self._process = os.getpid()
         self._began_s = self._flushed_s = time.monotonic()
 
     @property
@@ -250,7 +274,7 @@ class _Recorder:
         self.probe.__enter__()
         if self.optimizers:
             self._handles.append(self.optimizers[0].register_step_pre_hook(self._tell_learning_rate))
-            self._handles.append(self.optimizers[0].register_step_post_hook(lambda *_: self.examine()))
+            self._handles.append(self.optimizers[0].register_step_post_hook(self._examine_after))
         self.examine()
 
     @_counted
@@ -258,14 +282,16 @@ class _Recorder:
         """Scalars by name, told between two steps or in one, if not of a given one."""
         if self._log is None:
             return
+        if step is not None and not isinstance(step, Integral):
+            raise InputError(
+                f"probe.log: the step should be a number, got {type(step).__name__}; scalars go by name: loss=…"
+            )
         for name, value in scalars.items():
             tag = TAGS.get(name, name)
-            if tag in _OURS:
+            if tag in _OURS or tag.split("/")[0] in OWN_TAGS:
                 raise InputError(f"probe.log: {tag} is measured by nnvis itself; give yours another name")
-            if isinstance(value, Tensor) and value.numel() != 1:
-                raise InputError(f"probe.log: {name} should be a single number, got a tensor {tuple(value.shape)}")
+            number = _number(name, value)
             self._own_lr |= tag == "lr"
-            number = value.detach().clone() if isinstance(value, Tensor) else float(value)
             belongs_to = self._step_of(tag, name) if step is None else step
             self._scalars.setdefault(belongs_to, {})[tag] = number
             here = not isinstance(number, Tensor) or number.is_cpu  # else it is looked at when it is written
@@ -288,6 +314,10 @@ class _Recorder:
             return
         with self._sparing_the_training(), self.probe.pause():
             self._examination.look(self.probe.step, at_end=at_end)
+
+    def _examine_after(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+        if not is_inner_step(optimizer):
+            self.examine()
 
     def _step_of(self, tag: str, name: str) -> int:
         """Whether a tag is told before or after the update, the first step and measured ones show for the others."""
@@ -328,8 +358,23 @@ class _Recorder:
             self._give_up()
             self.probe.fail(error)
 
-    def conclude(self, error: BaseException | None, unfinished: bool) -> None:
-        """The end of the record; `unfinished`: whether a measured step was backpropagated that did not end."""
+    def let_go(self) -> None:
+        """Nobody holds the watch any more, and nobody has closed it: the record ends, at the latest with the program.
+
+        Where nothing has happened yet, `watch(...)` was a statement, and what it began goes on.
+        """
+        if os.getpid() != self._process:
+            return
+        if self.probe.step == self._first_step and not self.probe.passed_forward and not self._kept:
+            self._kept = weakref.finalize(self, lambda recorder: recorder.let_go(), self)
+            return
+        interactive = hasattr(sys, "ps1")
+        self.conclude(None if interactive else getattr(sys, "last_value", None))  # what ended the program, if that did
+
+    def conclude(self, error: BaseException | None) -> None:
+        """The end of the record."""
+        unfinished = self.probe.backpropagated  # a step that did not end
+        self.probe.close()
         for handle in self._handles:
             handle.remove()
         if self._ended:
@@ -363,6 +408,13 @@ class _Recorder:
                 self._tell_loss(step)
             if self._log is not None:
                 self._log.scalars(step, values)
+
+    def abandon(self) -> None:
+        """Where beginning has failed."""
+        self.probe.close()
+        for handle in self._handles:
+            handle.remove()
+        self._give_up()
 
     def _give_up(self) -> None:
         log, self._log = self._log, None
@@ -461,6 +513,17 @@ def _told_once(what: str) -> Any:
         yield
     except Exception as error:
         tell(f"nnvis: {what}: {type(error).__name__}: {error}", stacklevel=3)
+
+
+def _number(name: str, value: Any) -> float | Tensor:
+    """A scalar that the loop logs, as a copy; that of a tensor stays where it is."""
+    if isinstance(value, Tensor) and value.numel() == 1 and not value.is_complex():
+        return value.detach().clone()
+    if not isinstance(value, Tensor | str):
+        with contextlib.suppress(TypeError, ValueError):
+            return float(value)
+    what = f"a tensor {tuple(value.shape)}" if isinstance(value, Tensor) else repr(value)
+    raise InputError(f"probe.log: {name} should be a single number, got {what}")
 
 
 def _as_list(value: Any, kinds: Any, name: str, expected: str) -> list[Any]:

@@ -213,6 +213,7 @@ def test_layers_by_glob_and_by_type(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
+        ({"log_dir": None}, "log_dir should be a folder's path, got NoneType"),
         ({"every": 0}, "every should be"),
         ({"every": True}, "every should be"),
         ({"every": "often"}, "every should be"),
@@ -697,6 +698,125 @@ def test_no_warning_in_an_ordinary_loop(tmp_path):
     assert not told
 
 
+@pytest.mark.parametrize("step_raises", [False, True])
+def test_a_step_that_calls_its_base_classs_step_is_one_step(tmp_path, step_raises):
+    class Doubling(torch.optim.SGD):
+        calls = 0
+
+        def step(self, closure: Any = None) -> Any:
+            self.calls += 1
+            if step_raises and self.calls == 2:
+                raise ArithmeticError
+            found = super().step(closure)
+            super().step()
+            return found
+
+    sgd(network())  # from its first object on torch hooks the class's step
+    model = network().eval()
+    optimizer = Doubling(model.parameters(), lr=0.1)
+    asked = []
+
+    def every(step: int) -> bool:
+        asked.append(step)
+        return True
+
+    given = {"loss_fn": nn.functional.cross_entropy, "probe_data": data()}
+    moved = []
+    with nnvis.watch(model, optimizer, log_dir=tmp_path, every=every, **given) as probe:
+        for k in range(4):
+            before = [p.detach().clone() for p in model[0].parameters()]
+            if step_raises and k == 1:
+                with pytest.raises(ArithmeticError):
+                    train(model, optimizer, 1, probe)
+                continue
+            train(model, optimizer, 1, probe)
+            moves = [p.detach() - b for p, b in zip(model[0].parameters(), before, strict=True)]
+            moved.append(torch.cat([move.flatten() for move in moves]).norm().item())
+    run = nnvis.load_run(tmp_path)
+    steps = list(range(len(moved)))
+    assert asked == [*steps, len(steps)]
+    assert run.summary["steps"] == len(steps)
+    assert run.layers["update_norm"].steps.tolist() == run.scalars["loss/train"].steps.tolist() == steps
+    np.testing.assert_allclose(run.layers["update_norm"].values[:, 0], moved, rtol=1e-4)
+
+
+FORGETFUL = """
+import sys
+import torch
+from torch import nn
+import nnvis
+
+def loop(model, optimizer, probe, steps):
+    for _ in range(steps):
+        optimizer.zero_grad()
+        loss = model(torch.ones(4, 2)).square().mean()
+        loss.backward()
+        optimizer.step()
+        if probe:
+            probe.log(loss=loss)
+
+model = nn.Linear(2, 1)
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+how, directory = sys.argv[1:]
+if how == "statement":
+    nnvis.watch(model, optimizer, log_dir=directory, every=1)
+    loop(model, optimizer, None, 3)
+elif how == "function":
+    def train():
+        probe = nnvis.watch(model, optimizer, log_dir=directory, every=1)
+        loop(model, optimizer, probe, 3)
+    train()
+    assert nnvis.load_run(directory).summary["steps"] == 3
+    assert not optimizer._optimizer_step_pre_hooks
+else:
+    probe = nnvis.watch(model, optimizer, log_dir=directory, every=1)
+    loop(model, optimizer, probe, 3)
+    if how == "error":
+        raise ValueError("mine")
+"""
+
+
+@pytest.mark.parametrize("how", ["end", "error", "function", "statement"])
+def test_a_watch_that_nobody_closes_ends_with_its_program(tmp_path, how):
+    (tmp_path / "loop.py").write_text(FORGETFUL)
+    command = [sys.executable, str(tmp_path / "loop.py"), how, str(tmp_path / "run")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == (1 if how == "error" else 0), done.stderr
+    assert "nnvis" not in done.stderr
+    run = nnvis.load_run(tmp_path / "run")
+    assert run.layers["grad_norm"].steps.tolist() == [0, 1, 2]
+    assert how == "statement" or run.scalars["loss/train"].steps.tolist() == [0, 1, 2]
+    assert (run.summary["status"], run.summary["steps"]) == ("failed" if how == "error" else "completed", 3)
+    assert run.summary.get("error") == ("mine" if how == "error" else None)
+
+
+def test_a_schedule_that_raises_is_refused_and_leaves_nothing(tmp_path):
+    model = network()
+    optimizer = sgd(model)
+    with pytest.raises(InputError, match=r"watch: every\(0\) raises ZeroDivisionError"):
+        nnvis.watch(model, optimizer, log_dir=tmp_path / "run", every=lambda step: 1 // step > 0)
+    assert not (tmp_path / "run").exists()
+    assert not optimizer._optimizer_step_pre_hooks
+    with nnvis.watch(model, optimizer, log_dir=tmp_path / "run", every=1) as probe:
+        train(model, optimizer, 3, probe)
+    with pytest.raises(InputError, match=r"watch: every\(3\) raises ZeroDivisionError"):
+        nnvis.watch(model, optimizer, log_dir=tmp_path / "run", every=lambda step: 1 // (3 - step) > 0, resume=True)
+    assert nnvis.load_run(tmp_path / "run").layers["grad_norm"].steps.tolist() == [0, 1, 2]
+
+
+def test_a_watch_that_cannot_begin_leaves_no_hook(tmp_path, monkeypatch):
+    def full(*args: object) -> None:
+        raise RunError("No space left on device")
+
+    model = network()
+    optimizer = sgd(model)
+    monkeypatch.setattr("nnvis.watching._Recorder.examine", full)
+    with pytest.raises(RunError, match="No space"):
+        nnvis.watch(model, optimizer, log_dir=tmp_path)
+    assert not torch_module._has_any_global_hook()
+    assert not optimizer._optimizer_step_pre_hooks
+
+
 def test_where_warnings_are_errors_nothing_ends(tmp_path, told_on_stderr):
     first, last = nn.Linear(6, 8), nn.Linear(8, 3)
     model = nn.Sequential(first, nn.ReLU(), last)
@@ -750,6 +870,18 @@ def test_what_cannot_be_logged(tmp_path):
             probe.log(clip_factor=1.0)
         with pytest.raises(InputError, match=r"a single number, got a tensor \(2,\)"):
             probe.log(loss=torch.ones(2))
+        for tag in ("network", "layers/grad_norm", "histograms/grad", "checks/facts", "exact/x", "log10_grad/000.0"):
+            with pytest.raises(InputError, match="is measured by nnvis itself; give yours another name"):
+                probe.log(**{tag: 1.0})
+        for value in ("abc", "1", None, 1j, torch.tensor(1j), [1, 2]):
+            with pytest.raises(InputError, match="loss should be a single number, got"):
+                probe.log(loss=value)  # pyright: ignore[reportArgumentType]
+        with pytest.raises(InputError, match="the step should be a number, got dict; scalars go by name"):
+            probe.log({"loss": 1.0})  # pyright: ignore[reportArgumentType]
+        probe.log(loss=np.float32(2.5), layers_used=np.array(3))  # pyright: ignore[reportArgumentType]
+    run = nnvis.load_run(tmp_path)
+    assert (run.summary["status"], run.scalars["loss/train"].values.tolist()) == ("completed", [2.5])
+    assert run.scalars["layers_used"].values.tolist() == [3]
 
 
 def test_a_refused_watch_leaves_nothing(tmp_path):
