@@ -56,6 +56,7 @@ TAGS = {
 """Names that `log` knows, and the tags they become; any other name is a tag as it is."""
 DEFAULT_BUDGET = 0.02
 _OURS = ("grad_norm/total", "clip_factor", "gradient_band/min", "gradient_band/median", "gradient_band/max")
+_LEAST_SCALE, _TIMES = 1 / 64, 3  # GradScalers are at 65,536 first; a loop's own averages divide by less
 _LONGEST_WAIT_S = 1.0  # for scalars, until they are written
 
 
@@ -123,7 +124,7 @@ def watch(
                 log.close()
             raise InputError(f"watch: every({first_step}) raises {type(error).__name__}: {error}") from error
     log = log or EventLog.create(directory)
-    recorder = _Recorder(log, optimizers, _device_of(model), first_step, checker)
+    recorder = _Recorder(log, optimizers, _device_of(model), first_step, checker, scaler is not None)
     schedule = _Budget(DEFAULT_BUDGET if budget is None else budget, recorder) if every == "auto" else every
     recorder.probe = Probe(
         model,
@@ -234,7 +235,13 @@ class _Recorder:
     probe: Probe
 
     def __init__(
-        self, log: EventLog, optimizers: list[Optimizer], device: str, first_step: int, checker: Checker | None
+        self,
+        log: EventLog,
+        optimizers: list[Optimizer],
+        device: str,
+        first_step: int,
+        checker: Checker | None,
+        scaler_known: bool,
     ) -> None:
         self.optimizers = optimizers
         self._examination = Examination(
@@ -256,6 +263,8 @@ class _Recorder:
         self._coverage_told = self._layer_told = False
         self._own_lr = False  # whether the loop logs its own
         self._ended = False
+        self._handed_over = self._clipped = self._divided = 0  # measured steps
+        self._scaler_known = scaler_known
         self._kept: Any = None  # by what, if by nobody
         self._handles: list[RemovableHandle] = []
         self._process = os.getpid()
@@ -335,6 +344,7 @@ class _Recorder:
         if self._log is None:
             return
         self.newest = measurement
+        self._look_at_clipping(measurement.scalars.get("clip_factor"))
         try:
             self._log.network(self.probe.network, measurement.step)
             self._log.write(measurement)
@@ -409,6 +419,21 @@ class _Recorder:
             if self._log is not None:
                 self._log.scalars(step, values)
 
+    def _look_at_clipping(self, factor: float | None) -> None:
+        """How often gradients were clipped; and whether a GradScaler that nobody told of has divided them."""
+        if factor is None:
+            return
+        self._handed_over += 1
+        self._clipped += factor < 1 - 1e-4
+        self._divided += factor <= _LEAST_SCALE and math.frexp(factor)[0] == 0.5
+        if self._divided == _TIMES and not self._scaler_known:
+            self._scaler_known = True
+            tell(
+                f"nnvis: at {_TIMES} steps the optimizer got gradients exactly {1 / factor:,.0f} times smaller than "
+                "the backward pass left them; if a GradScaler did that, hand it over as watch(..., scaler=...): else "
+                "gradients are told at its scale"
+            )
+
     def abandon(self) -> None:
         """Where beginning has failed."""
         self.probe.close()
@@ -479,6 +504,7 @@ class _Recorder:
             device=self._device,
             metrics=metrics,
             steps_measured=probe.steps_measured,
+            clipped_fraction=self._clipped / self._handed_over if self._handed_over else None,
             probe_seconds=probe.seconds,
             unseen=probe.unseen,
             failure=probe.failure,

@@ -698,6 +698,44 @@ def test_no_warning_in_an_ordinary_loop(tmp_path):
     assert not told
 
 
+def test_a_scaler_that_nobody_told_of_is_noticed(tmp_path):
+    def run(name: str, told: bool, divide: float = 1.0) -> None:
+        model, scaler = network(), torch.amp.GradScaler("cpu", init_scale=1024.0)
+        optimizer = sgd(model)
+        given = {"scaler": scaler} if told else {}
+        with nnvis.watch(model, optimizer, log_dir=tmp_path / name, every=1, **given):
+            for _ in range(5):
+                optimizer.zero_grad()
+                loss = loss_of(model)
+                if divide == 1.0:
+                    scaler.scale(loss).backward()
+                    scaler.step(optimizer)
+                    scaler.update()
+                else:  # a mean over micro-batches
+                    loss.backward()
+                    for parameter in model.parameters():
+                        parameter.grad /= divide
+                    optimizer.step()
+
+    with pytest.warns(UserWarning, match="exactly 1,024 times smaller .* scaler=") as warned:
+        run("untold", told=False)
+    assert len(warned) == 1
+    run("told", told=True)
+    run("mean", told=False, divide=4.0)
+
+
+def test_how_often_gradients_were_clipped_is_told(tmp_path):
+    model = network()
+    optimizer = sgd(model)
+    with nnvis.watch(model, optimizer, log_dir=tmp_path, every=1):
+        for k in range(4):
+            optimizer.zero_grad()
+            loss_of(model).backward()
+            nn.utils.clip_grad_norm_(model.parameters(), 1e-3 if k == 1 else 1e3)
+            optimizer.step()
+    assert nnvis.load_run(tmp_path).summary["capture"]["clipped_fraction"] == 0.25
+
+
 @pytest.mark.parametrize("step_raises", [False, True])
 def test_a_step_that_calls_its_base_classs_step_is_one_step(tmp_path, step_raises):
     class Doubling(torch.optim.SGD):
