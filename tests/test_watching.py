@@ -714,6 +714,7 @@ def test_a_scaler_that_nobody_told_of_is_noticed(tmp_path):
                 else:  # a mean over micro-batches
                     loss.backward()
                     for parameter in model.parameters():
+                        assert parameter.grad is not None
                         parameter.grad /= divide
                     optimizer.step()
 
