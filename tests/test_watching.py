@@ -702,8 +702,7 @@ def test_a_scaler_that_nobody_told_of_is_noticed(tmp_path):
     def run(name: str, told: bool, divide: float = 1.0) -> None:
         model, scaler = network(), torch.amp.GradScaler("cpu", init_scale=1024.0)
         optimizer = sgd(model)
-        given = {"scaler": scaler} if told else {}
-        with nnvis.watch(model, optimizer, log_dir=tmp_path / name, every=1, **given):
+        with nnvis.watch(model, optimizer, log_dir=tmp_path / name, every=1, scaler=scaler if told else None):
             for _ in range(5):
                 optimizer.zero_grad()
                 loss = loss_of(model)
