@@ -1,4 +1,12 @@
-"""What can go wrong, in two kinds; the command line turns each into an exit code and plain lines."""
+"""What can go wrong, in two kinds; the command line turns each into an exit code and plain lines.
+
+tell("nnvis stops measuring, training goes on: …")      # what is no reason to stop anybody's training
+"""
+
+from __future__ import annotations
+
+import sys
+import warnings
 
 
 class InputError(Exception):
@@ -7,3 +15,11 @@ class InputError(Exception):
 
 class RunError(Exception):
     """The run itself failed: diverged, out of disk, … (exit code 1)."""
+
+
+def tell(text: str, *, stacklevel: int = 2) -> None:
+    """Warn. Where the user has made errors of warnings (`-W error`), the text goes to stderr: nothing ends here."""
+    try:
+        warnings.warn(text, stacklevel=stacklevel + 1)
+    except Warning:
+        print(text, file=sys.stderr, flush=True)

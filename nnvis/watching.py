@@ -16,12 +16,14 @@ from __future__ import annotations
 import contextlib
 import functools
 import math
+import os
 import sys
 import time
-import warnings
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict
+from numbers import Integral
 from pathlib import Path
 from typing import Any, Literal
 
@@ -31,12 +33,14 @@ from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
-from nnvis.errors import InputError
+from nnvis.errors import InputError, tell
 from nnvis.probe import FirstNonfinite, NullProbe, Probe, coverage, first_nonfinite, growth, history
 from nnvis.probe.checks import Checker, Rows
 from nnvis.probe.layers import find_layers
+from nnvis.probe.probe import is_inner_step
 from nnvis.probe.schedule import Schedule
 from nnvis.record import Check, EventLog, Finding, Measurement, load_run, read_json, write_json
+from nnvis.record.log import OWN_TAGS
 from nnvis.record.reader import event_files
 from nnvis.record.snapshot import Snapshot
 from nnvis.record.summary import run_summary
@@ -52,6 +56,7 @@ TAGS = {
 """Names that `log` knows, and the tags they become; any other name is a tag as it is."""
 DEFAULT_BUDGET = 0.02
 _OURS = ("grad_norm/total", "clip_factor", "gradient_band/min", "gradient_band/median", "gradient_band/max")
+_LEAST_SCALE, _TIMES = 1 / 64, 3  # GradScalers are at 65,536 first; a loop's own averages divide by less
 _LONGEST_WAIT_S = 1.0  # for scalars, until they are written
 
 
@@ -89,6 +94,8 @@ def watch(
         raise InputError(f"watch: model should be a torch.nn.Module, got {type(model).__name__}")
     optimizers = _as_list(optimizer, Optimizer, "optimizer", "a torch.optim.Optimizer, or a list of them")
     patterns = _as_list(layers, (str, type), "layers", 'a glob like "encoder.*", a type like nn.Linear, or a list')
+    if not isinstance(log_dir, str | os.PathLike):
+        raise InputError(f"watch: log_dir should be a folder's path, got {type(log_dir).__name__}")
     if isinstance(every, bool) or not (every == "auto" or callable(every) or (isinstance(every, int) and every > 0)):
         raise InputError(f'watch: every should be a number of steps from 1 up, a function, or "auto", got {every!r}')
     if budget is not None and (every != "auto" or not 0 < budget < 1):
@@ -104,10 +111,21 @@ def watch(
     if _rank() > 0:
         return Watch(NullProbe(), None)
     directory = Path(log_dir)
-    log = EventLog.resume(directory) if resume and event_files(directory) else EventLog.create(directory)
+    log = EventLog.resume(directory) if resume and event_files(directory) else None
     summary = directory / "summary.json"
-    first_step = read_json(summary).get("steps", 0) if log.last_step >= 0 and summary.exists() else log.last_step + 1
-    recorder = _Recorder(log, optimizers, _device_of(model), first_step, checker, earlier)
+    first_step = log.last_step + 1 if log else 0
+    if first_step and summary.exists():
+        first_step = read_json(summary).get("steps", 0)
+    if callable(every):
+        every = functools.lru_cache(maxsize=1)(every)  # asked once a step
+        try:
+            every(first_step)
+        except Exception as error:
+            if log:
+                log.close()
+            raise InputError(f"watch: every({first_step}) raises {type(error).__name__}: {error}") from error
+    log = log or EventLog.create(directory)
+    recorder = _Recorder(log, optimizers, _device_of(model), first_step, checker, earlier, scaler is not None)
     schedule = _Budget(DEFAULT_BUDGET if budget is None else budget, recorder) if every == "auto" else every
     recorder.probe = Probe(
         model,
@@ -129,7 +147,12 @@ class Watch(AbstractContextManager["Watch"]):
     def __init__(self, probe: Probe | NullProbe, recorder: _Recorder | None) -> None:
         self._probe, self._recorder = probe, recorder
         if recorder:
-            recorder.begin()
+            try:
+                recorder.begin()
+            except BaseException:
+                recorder.abandon()
+                raise
+            self._let_go = weakref.finalize(self, recorder.let_go)
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: object) -> None:
         self._end(error)
@@ -188,10 +211,9 @@ class Watch(AbstractContextManager["Watch"]):
         return self._recorder.nonfinite if self._recorder else None
 
     def _end(self, error: BaseException | None) -> None:
-        unfinished = isinstance(self._probe, Probe) and self._probe.backpropagated
-        self._probe.close()
         if self._recorder:
-            self._recorder.conclude(error, unfinished)
+            self._let_go.detach()
+            self._recorder.conclude(error)
 
 
 def _counted(method: Callable[..., None]) -> Callable[..., None]:
@@ -221,6 +243,7 @@ class _Recorder:
         first_step: int,
         checker: Checker | None,
         earlier: Sequence[Check],
+        scaler_known: bool,
     ) -> None:
         self.optimizers = optimizers
         self._examination = Examination(
@@ -242,7 +265,11 @@ class _Recorder:
         self._coverage_told = self._layer_told = False
         self._own_lr = False  # whether the loop logs its own
         self._ended = False
+        self._handed_over = self._clipped = self._divided = 0  # measured steps
+        self._scaler_known = scaler_known
+        self._kept: Any = None  # by what, if by nobody
         self._handles: list[RemovableHandle] = []
+        self._process = os.getpid()
         self._began_s = self._flushed_s = time.monotonic()
 
     @property
@@ -259,7 +286,7 @@ class _Recorder:
         if self.optimizers:
             self._handles.append(self.optimizers[0].register_step_pre_hook(self._tell_learning_rate))
             if self._examination.checking:
-                self._handles.append(self.optimizers[0].register_step_post_hook(lambda *_: self.examine()))
+                self._handles.append(self.optimizers[0].register_step_post_hook(self._examine_after))
         self.examine()
 
     @_counted
@@ -267,14 +294,16 @@ class _Recorder:
         """Scalars by name, told between two steps or in one, if not of a given one."""
         if self._log is None:
             return
+        if step is not None and not isinstance(step, Integral):
+            raise InputError(
+                f"probe.log: the step should be a number, got {type(step).__name__}; scalars go by name: loss=…"
+            )
         for name, value in scalars.items():
             tag = TAGS.get(name, name)
-            if tag in _OURS:
+            if tag in _OURS or tag.split("/")[0] in OWN_TAGS:
                 raise InputError(f"probe.log: {tag} is measured by nnvis itself; give yours another name")
-            if isinstance(value, Tensor) and value.numel() != 1:
-                raise InputError(f"probe.log: {name} should be a single number, got a tensor {tuple(value.shape)}")
+            number = _number(name, value)
             self._own_lr |= tag == "lr"
-            number = value.detach().clone() if isinstance(value, Tensor) else float(value)
             belongs_to = self._step_of(tag, name) if step is None else step
             self._scalars.setdefault(belongs_to, {})[tag] = number
             here = not isinstance(number, Tensor) or number.is_cpu  # else it is looked at when it is written
@@ -298,6 +327,10 @@ class _Recorder:
         with self._sparing_the_training(), self.probe.pause():
             self._examination.look(self.probe.step, at_end=at_end)
 
+    def _examine_after(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+        if not is_inner_step(optimizer):
+            self.examine()
+
     def _step_of(self, tag: str, name: str) -> int:
         """Whether a tag is told before or after the update, the first step and measured ones show for the others."""
         completed = self.probe.step
@@ -314,6 +347,7 @@ class _Recorder:
         if self._log is None:
             return
         self.newest = measurement
+        self._look_at_clipping(measurement.scalars.get("clip_factor"))
         try:
             self._log.network(self.probe.network, measurement.step)
             self._log.write(measurement)
@@ -337,8 +371,23 @@ class _Recorder:
             self._give_up()
             self.probe.fail(error)
 
-    def conclude(self, error: BaseException | None, unfinished: bool) -> None:
-        """The end of the record; `unfinished`: whether a measured step was backpropagated that did not end."""
+    def let_go(self) -> None:
+        """Nobody holds the watch any more, and nobody has closed it: the record ends, at the latest with the program.
+
+        Where nothing has happened yet, `watch(...)` was a statement, and what it began goes on.
+        """
+        if os.getpid() != self._process:
+            return
+        if self.probe.step == self._first_step and not self.probe.passed_forward and not self._kept:
+            self._kept = weakref.finalize(self, lambda recorder: recorder.let_go(), self)
+            return
+        interactive = hasattr(sys, "ps1")
+        self.conclude(None if interactive else getattr(sys, "last_value", None))  # what ended the program, if that did
+
+    def conclude(self, error: BaseException | None) -> None:
+        """The end of the record."""
+        unfinished = self.probe.backpropagated  # a step that did not end
+        self.probe.close()
         for handle in self._handles:
             handle.remove()
         if self._ended:
@@ -354,7 +403,7 @@ class _Recorder:
                 why = "no measured step had a pass through the model"
                 if unfinished:
                     why = "no optimizer.step() was seen; inside of torch.compile use probe.step(), without an optimizer"
-                warnings.warn(f"nnvis: nothing was measured: {why}", stacklevel=4)
+                tell(f"nnvis: nothing was measured: {why}", stacklevel=4)
             with _told_once("the end of the record could not be written"):
                 self._write_scalars(before=None)
                 self._log.flush()
@@ -373,6 +422,28 @@ class _Recorder:
             if self._log is not None:
                 self._log.scalars(step, values)
 
+    def _look_at_clipping(self, factor: float | None) -> None:
+        """How often gradients were clipped; and whether a GradScaler that nobody told of has divided them."""
+        if factor is None:
+            return
+        self._handed_over += 1
+        self._clipped += factor < 1 - 1e-4
+        self._divided += factor <= _LEAST_SCALE and math.frexp(factor)[0] == 0.5
+        if self._divided == _TIMES and not self._scaler_known:
+            self._scaler_known = True
+            tell(
+                f"nnvis: at {_TIMES} steps the optimizer got gradients exactly {1 / factor:,.0f} times smaller than "
+                "the backward pass left them; if a GradScaler did that, hand it over as watch(..., scaler=...): else "
+                "gradients are told at its scale"
+            )
+
+    def abandon(self) -> None:
+        """Where beginning has failed."""
+        self.probe.close()
+        for handle in self._handles:
+            handle.remove()
+        self._give_up()
+
     def _give_up(self) -> None:
         log, self._log = self._log, None
         if log is not None:
@@ -380,8 +451,9 @@ class _Recorder:
                 log.close()
 
     def _tell_learning_rate(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
-        if self.probe.measuring and not self._own_lr and "lr" in optimizer.param_groups[0]:
-            self.probe.log({"lr": optimizer.param_groups[0]["lr"]})
+        with self._sparing_the_training():
+            if self.probe.measuring and not self._own_lr and "lr" in optimizer.param_groups[0]:
+                self.probe.log({"lr": optimizer.param_groups[0]["lr"]})
 
     def look_for_nonfinite(self, measurement: Measurement) -> None:
         """In what was measured of a step, or of a pass that may never be backpropagated."""
@@ -407,7 +479,7 @@ class _Recorder:
         recent += [measurement] if measurement else []
         past = growth(found.direction, found.layer, recent)
         text = "; ".join(filter(None, [f"no longer finite: {found}", past, finite]))
-        warnings.warn(f"nnvis: {text}", stacklevel=2)
+        tell(f"nnvis: {text}")
         if self._log is not None:
             self._log.text(found.step, "nonfinite", f"{text}\n\n{history(found.layer, recent)}")
 
@@ -415,7 +487,7 @@ class _Recorder:
         if not self._coverage_told:
             self._coverage_told = True
             if unseen := self.probe.unseen:
-                warnings.warn(f"nnvis: {coverage(unseen)}", stacklevel=2)
+                tell(f"nnvis: {coverage(unseen)}")
 
     def _summary(self, error: BaseException | None) -> dict[str, Any]:
         probe, elapsed = self.probe, self.elapsed
@@ -435,6 +507,7 @@ class _Recorder:
             device=self._device,
             metrics=metrics,
             steps_measured=probe.steps_measured,
+            clipped_fraction=self._clipped / self._handed_over if self._handed_over else None,
             probe_seconds=probe.seconds,
             unseen=probe.unseen,
             failure=probe.failure,
@@ -468,7 +541,18 @@ def _told_once(what: str) -> Any:
     try:
         yield
     except Exception as error:
-        warnings.warn(f"{what}: {type(error).__name__}: {error}", stacklevel=3)
+        tell(f"nnvis: {what}: {type(error).__name__}: {error}", stacklevel=3)
+
+
+def _number(name: str, value: Any) -> float | Tensor:
+    """A scalar that the loop logs, as a copy; that of a tensor stays where it is."""
+    if isinstance(value, Tensor) and value.numel() == 1 and not value.is_complex():
+        return value.detach().clone()
+    if not isinstance(value, Tensor | str):
+        with contextlib.suppress(TypeError, ValueError):
+            return float(value)
+    what = f"a tensor {tuple(value.shape)}" if isinstance(value, Tensor) else repr(value)
+    raise InputError(f"probe.log: {name} should be a single number, got {what}")
 
 
 def _as_list(value: Any, kinds: Any, name: str, expected: str) -> list[Any]:

@@ -213,6 +213,7 @@ def test_layers_by_glob_and_by_type(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
+        ({"log_dir": None}, "log_dir should be a folder's path, got NoneType"),
         ({"every": 0}, "every should be"),
         ({"every": True}, "every should be"),
         ({"every": "often"}, "every should be"),
@@ -360,6 +361,65 @@ def test_a_fault_in_a_hook_is_in_the_summary(tmp_path, monkeypatch):
     assert run_.summary["error"] == "nnvis stopped measuring at step 3: RuntimeError: device lost"
     assert run_.summary["capture"]["failure"] == "step 3: RuntimeError: device lost"
     assert run_.layers["grad_norm"].steps.tolist() == [0, 1, 2]
+
+
+HOOKS = [
+    "nnvis.probe.probe.read_output",
+    "nnvis.probe.probe.nonfinite_among",
+    "nnvis.probe.probe.read_gradient",
+    "nnvis.probe.probe.is_wrapper",
+    "nnvis.probe.probe.Pending",
+    "nnvis.probe.probe.Probe._await_end_of_backward",
+    "nnvis.probe.probe.Probe.log",
+    "nnvis.probe.probe.ParameterReadings.read_gradients",
+    "nnvis.probe.probe.ParameterReadings.before_update",
+    "nnvis.probe.probe.ParameterReadings.after_update",
+    "nnvis.watching.EventLog.write",
+    "nnvis.watching.Examination.look",
+    "the schedule",
+]
+"""One that fails in each kind of hook, before, in and after an update."""
+
+
+class Same(nn.Module):
+    """Returns what it is given, so that its inputs have to be looked at before."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x
+
+
+@pytest.mark.parametrize("place", HOOKS)
+def test_a_fault_in_any_hook_spares_the_training(tmp_path, monkeypatch, place):
+    def broken(*args: object, **options: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    def schedule(step: int) -> bool:
+        return step < 2 or bool(broken())
+
+    def train_on(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        train(model, optimizer, 2)
+        if place != "the schedule":
+            monkeypatch.setattr(place, broken)
+        nn.Sequential(nn.ReLU())
+        train(model, optimizer, 25)
+
+    alone, model = (nn.Sequential(*network(), Same()) for _ in range(2))
+    optimizer = sgd(model)
+    torch.manual_seed(1)
+    train(alone, sgd(alone), 27)
+    torch.manual_seed(1)
+    every = schedule if place == "the schedule" else 1
+    probe = nnvis.watch(model, optimizer, log_dir=tmp_path, every=every)
+    with pytest.warns(UserWarning, match="stops measuring, training goes on: OSError.*No space left") as told:
+        train_on(model, optimizer)
+    probe.close()
+    assert len(told) == 1
+    assert all(torch.equal(a, b) for a, b in zip(alone.parameters(), model.parameters(), strict=True))
+    assert not torch_module._has_any_global_hook()
+    assert not torch_module._global_module_registration_hooks
+    assert not optimizer._optimizer_step_pre_hooks
+    assert not optimizer._optimizer_step_post_hooks
+    assert "No space left" in nnvis.load_run(tmp_path).summary["capture"]["failure"]
 
 
 def test_the_time_of_log_and_flush_is_the_probes(tmp_path, monkeypatch):
@@ -631,10 +691,192 @@ def test_ddp_leaves_one_record_with_the_global_gradients(tmp_path):
 def test_no_warning_in_an_ordinary_loop(tmp_path):
     model = network()
     optimizer = sgd(model)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
         with nnvis.watch(model, optimizer, log_dir=tmp_path, every=1) as probe:
             train(model, optimizer, 3, probe)
+    assert not told
+
+
+def test_a_scaler_that_nobody_told_of_is_noticed(tmp_path):
+    def run(name: str, told: bool, divide: float = 1.0) -> None:
+        model, scaler = network(), torch.amp.GradScaler("cpu", init_scale=1024.0)
+        optimizer = sgd(model)
+        with nnvis.watch(model, optimizer, log_dir=tmp_path / name, every=1, scaler=scaler if told else None):
+            for _ in range(5):
+                optimizer.zero_grad()
+                loss = loss_of(model)
+                if divide == 1.0:
+                    scaler.scale(loss).backward()
+                    scaler.step(optimizer)
+                    scaler.update()
+                else:  # a mean over micro-batches
+                    loss.backward()
+                    for parameter in model.parameters():
+                        assert parameter.grad is not None
+                        parameter.grad /= divide
+                    optimizer.step()
+
+    with pytest.warns(UserWarning, match="exactly 1,024 times smaller .* scaler=") as warned:
+        run("untold", told=False)
+    assert len(warned) == 1
+    run("told", told=True)
+    run("mean", told=False, divide=4.0)
+
+
+def test_how_often_gradients_were_clipped_is_told(tmp_path):
+    model = network()
+    optimizer = sgd(model)
+    with nnvis.watch(model, optimizer, log_dir=tmp_path, every=1):
+        for k in range(4):
+            optimizer.zero_grad()
+            loss_of(model).backward()
+            nn.utils.clip_grad_norm_(model.parameters(), 1e-3 if k == 1 else 1e3)
+            optimizer.step()
+    assert nnvis.load_run(tmp_path).summary["capture"]["clipped_fraction"] == 0.25
+
+
+@pytest.mark.parametrize("step_raises", [False, True])
+def test_a_step_that_calls_its_base_classs_step_is_one_step(tmp_path, step_raises):
+    class Doubling(torch.optim.SGD):
+        calls = 0
+
+        def step(self, closure: Any = None) -> Any:
+            self.calls += 1
+            if step_raises and self.calls == 2:
+                raise ArithmeticError
+            found = super().step(closure)
+            super().step()
+            return found
+
+    sgd(network())  # from its first object on torch hooks the class's step
+    model = network().eval()
+    optimizer = Doubling(model.parameters(), lr=0.1)
+    asked = []
+
+    def every(step: int) -> bool:
+        asked.append(step)
+        return True
+
+    given = {"loss_fn": nn.functional.cross_entropy, "probe_data": data()}
+    moved = []
+    with nnvis.watch(model, optimizer, log_dir=tmp_path, every=every, **given) as probe:
+        for k in range(4):
+            before = [p.detach().clone() for p in model[0].parameters()]
+            if step_raises and k == 1:
+                with pytest.raises(ArithmeticError):
+                    train(model, optimizer, 1, probe)
+                continue
+            train(model, optimizer, 1, probe)
+            moves = [p.detach() - b for p, b in zip(model[0].parameters(), before, strict=True)]
+            moved.append(torch.cat([move.flatten() for move in moves]).norm().item())
+    run = nnvis.load_run(tmp_path)
+    steps = list(range(len(moved)))
+    assert asked == [*steps, len(steps)]
+    assert run.summary["steps"] == len(steps)
+    assert run.layers["update_norm"].steps.tolist() == run.scalars["loss/train"].steps.tolist() == steps
+    np.testing.assert_allclose(run.layers["update_norm"].values[:, 0], moved, rtol=1e-4)
+
+
+FORGETFUL = """
+import sys
+import torch
+from torch import nn
+import nnvis
+
+def loop(model, optimizer, probe, steps):
+    for _ in range(steps):
+        optimizer.zero_grad()
+        loss = model(torch.ones(4, 2)).square().mean()
+        loss.backward()
+        optimizer.step()
+        if probe:
+            probe.log(loss=loss)
+
+model = nn.Linear(2, 1)
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+how, directory = sys.argv[1:]
+if how == "statement":
+    nnvis.watch(model, optimizer, log_dir=directory, every=1)
+    loop(model, optimizer, None, 3)
+elif how == "function":
+    def train():
+        probe = nnvis.watch(model, optimizer, log_dir=directory, every=1)
+        loop(model, optimizer, probe, 3)
+    train()
+    assert nnvis.load_run(directory).summary["steps"] == 3
+    assert not optimizer._optimizer_step_pre_hooks
+else:
+    probe = nnvis.watch(model, optimizer, log_dir=directory, every=1)
+    loop(model, optimizer, probe, 3)
+    if how == "error":
+        raise ValueError("mine")
+"""
+
+
+@pytest.mark.parametrize("how", ["end", "error", "function", "statement"])
+def test_a_watch_that_nobody_closes_ends_with_its_program(tmp_path, how):
+    (tmp_path / "loop.py").write_text(FORGETFUL)
+    command = [sys.executable, str(tmp_path / "loop.py"), how, str(tmp_path / "run")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == (1 if how == "error" else 0), done.stderr
+    assert "nnvis" not in done.stderr
+    run = nnvis.load_run(tmp_path / "run")
+    assert run.layers["grad_norm"].steps.tolist() == [0, 1, 2]
+    assert how == "statement" or run.scalars["loss/train"].steps.tolist() == [0, 1, 2]
+    assert (run.summary["status"], run.summary["steps"]) == ("failed" if how == "error" else "completed", 3)
+    assert run.summary.get("error") == ("mine" if how == "error" else None)
+
+
+def test_a_schedule_that_raises_is_refused_and_leaves_nothing(tmp_path):
+    model = network()
+    optimizer = sgd(model)
+    with pytest.raises(InputError, match=r"watch: every\(0\) raises ZeroDivisionError"):
+        nnvis.watch(model, optimizer, log_dir=tmp_path / "run", every=lambda step: 1 // step > 0)
+    assert not (tmp_path / "run").exists()
+    assert not optimizer._optimizer_step_pre_hooks
+    with nnvis.watch(model, optimizer, log_dir=tmp_path / "run", every=1) as probe:
+        train(model, optimizer, 3, probe)
+    with pytest.raises(InputError, match=r"watch: every\(3\) raises ZeroDivisionError"):
+        nnvis.watch(model, optimizer, log_dir=tmp_path / "run", every=lambda step: 1 // (3 - step) > 0, resume=True)
+    assert nnvis.load_run(tmp_path / "run").layers["grad_norm"].steps.tolist() == [0, 1, 2]
+
+
+def test_a_watch_that_cannot_begin_leaves_no_hook(tmp_path, monkeypatch):
+    def full(*args: object) -> None:
+        raise RunError("No space left on device")
+
+    model = network()
+    optimizer = sgd(model)
+    monkeypatch.setattr("nnvis.watching._Recorder.examine", full)
+    with pytest.raises(RunError, match="No space"):
+        nnvis.watch(model, optimizer, log_dir=tmp_path)
+    assert not torch_module._has_any_global_hook()
+    assert not optimizer._optimizer_step_pre_hooks
+
+
+def test_where_warnings_are_errors_nothing_ends(tmp_path, told_on_stderr):
+    first, last = nn.Linear(6, 8), nn.Linear(8, 3)
+    model = nn.Sequential(first, nn.ReLU(), last)
+    model.forward = lambda input: last(first(input))
+    optimizer = sgd(model)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with nnvis.watch(model, optimizer, log_dir=tmp_path / "run", every=1) as probe:
+            train(model, optimizer, 3, probe)
+            probe.flush()
+            last.weight.data.fill_(math.nan)
+            train(model, optimizer, 3, probe)
+            probe._probe.fail(RuntimeError("device lost"))  # pyright: ignore[reportAttributeAccessIssue]
+        with nnvis.watch(model, optimizer, log_dir=tmp_path / "other", every=1):
+            optimizer.step()  # without a pass
+    coverage, nonfinite, failure, nothing = told_on_stderr
+    assert coverage.startswith("nnvis: not measured: 1 (not called)")
+    assert nonfinite.startswith("nnvis: no longer finite: step 3")
+    assert failure == "nnvis stops measuring, training goes on: RuntimeError: device lost"
+    assert nothing.startswith("nnvis: nothing was measured")
+    assert nnvis.load_run(tmp_path / "run").layers["grad_norm"].steps.tolist() == list(range(6))
+    told_on_stderr.clear()
 
 
 def test_going_on_between_two_measured_steps(tmp_path):
@@ -666,6 +908,18 @@ def test_what_cannot_be_logged(tmp_path):
             probe.log(clip_factor=1.0)
         with pytest.raises(InputError, match=r"a single number, got a tensor \(2,\)"):
             probe.log(loss=torch.ones(2))
+        for tag in ("network", "layers/grad_norm", "histograms/grad", "checks/facts", "exact/x", "log10_grad/000.0"):
+            with pytest.raises(InputError, match="is measured by nnvis itself; give yours another name"):
+                probe.log(**{tag: 1.0})
+        for value in ("abc", "1", None, 1j, torch.tensor(1j), [1, 2]):
+            with pytest.raises(InputError, match="loss should be a single number, got"):
+                probe.log(loss=value)  # pyright: ignore[reportArgumentType]
+        with pytest.raises(InputError, match="the step should be a number, got dict; scalars go by name"):
+            probe.log({"loss": 1.0})  # pyright: ignore[reportArgumentType]
+        probe.log(loss=np.float32(2.5), layers_used=np.array(3))  # pyright: ignore[reportArgumentType]
+    run = nnvis.load_run(tmp_path)
+    assert (run.summary["status"], run.scalars["loss/train"].values.tolist()) == ("completed", [2.5])
+    assert run.scalars["layers_used"].values.tolist() == [3]
 
 
 def test_a_refused_watch_leaves_nothing(tmp_path):

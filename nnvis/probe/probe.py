@@ -17,8 +17,8 @@ from __future__ import annotations
 
 import functools
 import math
+import sys
 import time
-import warnings
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
@@ -39,6 +39,7 @@ from torch.nn.modules.module import (
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
+from nnvis.errors import tell
 from nnvis.probe.formulas import Owners
 from nnvis.probe.histograms import SAMPLE_SIZE
 from nnvis.probe.layers import Layer, find_layers, first_tensor, is_compiled, is_wrapped, is_wrapper, units_in_dim_1
@@ -53,6 +54,7 @@ Write = Callable[[Measurement], None]
 _MOST_PENDING = 16
 _LONGEST_WAIT_S = 1.0
 _RECENT = 8  # measured steps that are remembered
+_HOOKED_STEP = Optimizer.profile_hook_step(lambda: None).__code__  # what torch wraps each class's `step` in
 
 
 def _spares_the_training(method: Callable[..., Any]) -> Callable[..., None]:
@@ -60,7 +62,7 @@ def _spares_the_training(method: Callable[..., Any]) -> Callable[..., None]:
 
     @functools.wraps(method)
     def hook(self: Probe, *args: Any) -> None:
-        if is_compiling():  # the graph of a module that is called like this one stays whole
+        if self.failure or is_compiling():  # the graph of a module that is called like this one stays whole
             return
         started = time.perf_counter()
         try:
@@ -160,16 +162,20 @@ class Probe:
         self._end_step()
 
     def fail(self, error: Exception) -> None:
-        """Stop for good, with a warning: nothing that goes wrong in here ends a training."""
+        """Stop for good, with a warning: nothing that goes wrong in here ends a training.
+
+        The hooks that last do nothing from now on, and stay until `close`: torch may be going through them.
+        """
+        if self.failure:
+            return
+        what = f"{type(error).__name__}: {error}"
+        self.failure = f"step {self.step}: {what}"
         self._spoilt = None
         with suppress(Exception):
             self.flush()  # steps that were measured as a whole
         self._pending = []
-        self.close()
-        if not self.failure:
-            what = f"{type(error).__name__}: {error}"
-            self.failure = f"step {self.step}: {what}"
-            warnings.warn(f"nnvis stops measuring, training goes on: {what}", stacklevel=4)
+        self._end_step()
+        tell(f"nnvis stops measuring, training goes on: {what}", stacklevel=4)
 
     @_spares_the_training
     def _flush_last(self) -> None:
@@ -291,7 +297,7 @@ class Probe:
 
     @_spares_the_training
     def _before_update(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
-        if self._current is not None:
+        if self._current is not None and not is_inner_step(optimizer):
             owned = (id(p) for group in optimizer.param_groups for p in group["params"])
             positions = [self._positions[p] for p in owned if p in self._positions]
             self._current.parameters.before_update(positions, gradients_are_there=not _has_closure(args, kwargs))
@@ -299,6 +305,8 @@ class Probe:
 
     @_spares_the_training
     def _after_update(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+        if is_inner_step(optimizer):
+            return
         if self._current is not None:
             self._current.parameters.after_update(gradients_came=_has_closure(args, kwargs))
         if optimizer is not self._optimizers[0]:
@@ -600,6 +608,15 @@ def _layer_info(name: str, reading: CallReading) -> LayerInfo:
         trainable=sum(p.numel() for p in parameters if p.requires_grad),
         group="nonlinearity" if reading.layer.nonlinearity else "",
     )
+
+
+def is_inner_step(optimizer: Optimizer) -> bool:
+    """Whether the hook that asks runs in a `step` that a subclass's `step` has called: torch hooks both."""
+    depth, frame = 0, sys._getframe()
+    while frame is not None:
+        depth += frame.f_code is _HOOKED_STEP and frame.f_locals.get("self") is optimizer
+        frame = frame.f_back
+    return depth > 1
 
 
 def _has_closure(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:

@@ -7,13 +7,16 @@ with on_the_side(model):
 from __future__ import annotations
 
 import contextlib
+import copy
 import random
-from collections.abc import Iterator
+from collections import OrderedDict, defaultdict, deque
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
 
@@ -21,37 +24,74 @@ from torch.nn.modules.batchnorm import _NormBase
 def on_the_side(model: nn.Module, *, own_statistics: bool = True) -> Iterator[None]:
     """Eval mode inside, but norm layers use the statistics of the batch at hand, as they do in training.
 
-    With `own_statistics=False` they use their running ones, as in validation. Modes, buffers and random numbers
-    (python's, numpy's, torch's on every device of the model) are afterwards as they were.
+    With `own_statistics=False` they use their running ones, as in validation. What modules hold (modes, parameters,
+    buffers, attributes of their own) and random numbers (python's, numpy's, torch's on every device of the model) are
+    afterwards as they were. Modes are set without `train()` and `eval()`, where some models merge weights.
     """
     modules = list(model.modules())
     modes = [(module, module.training) for module in modules]
-    norms = [(module, module.track_running_stats) for module in modules if isinstance(module, _NormBase)]
-    buffers = [(module, dict(module._buffers)) for module in modules if module._buffers]
-    versions = [(b, b._version, b.detach().clone()) for _, own in buffers for b in own.values() if b is not None]
+    held = _Held(model)
     with _random_numbers_kept(model):
         try:
-            model.eval()
             for module in modules:
-                if isinstance(module, nn.RNNBase) and not module.dropout:
-                    module.training = True  # cuDNN goes backward through recurrent layers in training mode only
-            if own_statistics:
-                for norm, _ in norms:
-                    if isinstance(norm, nn.SyncBatchNorm):
-                        continue  # it would wait for processes that do not run this
-                    norm.training, norm.track_running_stats = True, False
+                # cuDNN goes backward through recurrent layers in training mode only
+                module.training = isinstance(module, nn.RNNBase) and not module.dropout
+                if own_statistics and isinstance(module, _NormBase) and not isinstance(module, nn.SyncBatchNorm):
+                    module.training, module.track_running_stats = True, False  # the other waits for other processes
             yield
         finally:
             for module, mode in modes:
                 module.training = mode
-            for norm, tracked in norms:
-                norm.track_running_stats = tracked
-            for module, own in buffers:
-                module._buffers.update(own)
-            with torch.no_grad():
-                for buffer, version, content in versions:
-                    if buffer._version != version:
-                        buffer.copy_(content)
+            held.put_back()
+
+
+class _Held:
+    """What a model holds, at any depth: what is in containers, what is in tensors, where generators stand."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self._containers: dict[int, tuple[Any, Any]] = {}
+        self._tensors: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
+        self._generators: list[tuple[torch.Generator, Tensor]] = []
+        self._keep([model, *model.buffers()])  # those of scripted modules are in no container
+
+    def _keep(self, values: Iterable[Any]) -> None:
+        for value in values:
+            if id(value) in self._containers or id(value) in self._tensors:
+                continue
+            if type(value) in (dict, OrderedDict, defaultdict, list, set, deque):
+                self._containers[id(value)] = value, copy.copy(value)
+                self._keep(value.values() if isinstance(value, dict) else value)
+            elif isinstance(value, nn.Module):
+                self._keep([vars(value)])
+            elif isinstance(value, tuple):
+                self._keep(value)
+            elif type(value) in (Tensor, nn.Parameter) and value.layout == torch.strided and not value.is_meta:
+                self._tensors[id(value)] = value, value.data, value.detach().clone()
+            elif isinstance(value, torch.Generator):
+                self._generators.append((value, value.get_state()))
+
+    def put_back(self) -> None:
+        """Everything that has changed."""
+        for container, content in self._containers.values():
+            if len(container) != len(content) or any(map(_differ, _items(container), _items(content))):
+                container.clear()
+                (container.extend if isinstance(container, list | deque) else container.update)(content)
+        for tensor, place, content in self._tensors.values():
+            if tensor.shape != place.shape or tensor.data_ptr() != place.data_ptr():
+                tensor.data = place
+            if not torch.equal(place, content):
+                place.copy_(content)
+        for generator, state in self._generators:
+            generator.set_state(state)
+
+
+def _items(container: Any) -> Iterable[Any]:
+    """Keys and values, flat."""
+    return (one for item in container.items() for one in item) if isinstance(container, dict) else container
+
+
+def _differ(one: Any, other: Any) -> bool:
+    return one is not other
 
 
 @contextmanager

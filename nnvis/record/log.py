@@ -29,8 +29,23 @@ from nnvis.record.framing import frame
 from nnvis.record.protos import FACTS, NETWORK, Message
 from nnvis.record.reader import EVENT_FILE, ArrayRows, EventData, event_files, read_events
 from nnvis.record.series import network_table, newest_facts
-from nnvis.record.vocabulary import Check, LayerCounts, LayerInfo, Measurement
+from nnvis.record.vocabulary import HISTOGRAM_QUANTITIES, Check, LayerCounts, LayerInfo, Measurement
 
+OWN_TAGS = frozenset(
+    {
+        NETWORK,
+        "layers",
+        "histograms",
+        "checks",
+        "exact",
+        "findings",
+        "nonfinite",
+        "custom_scalars__config__",
+        "_hparams_",
+    }
+    | {f"log10_{quantity}" for quantity in HISTOGRAM_QUANTITIES}
+)
+"""First parts of tags ("layers" of "layers/grad_norm") that nobody else's scalars can have."""
 _VISIBLE_AFTER_S = 1.0  # what is written reaches other readers of the file at the first write after so long
 
 

@@ -21,6 +21,7 @@ def run_summary(
     steps_measured: int,
     probe_seconds: float,
     unseen: Mapping[str, str],
+    clipped_fraction: float | None = None,
     failure: str = "",
     diagnosis: Mapping[str, Any] | None = None,
     stopped_by: str = "",
@@ -32,6 +33,7 @@ def run_summary(
 ) -> dict[str, Any]:
     """`metrics` by split and name; `unseen`: layers that were not measured, and why; `nonfinite`: the first NaN or Inf.
 
+    `clipped_fraction`: of the measured steps, how many had their gradients clipped, 0 to 1, where that is known.
     `failure`: from which step on nothing was measured any more, and why. `diagnosis`: what the checks have cost;
     `stopped_by`: the symptom that ended the run.
 
@@ -50,6 +52,7 @@ def run_summary(
             "steps_measured": steps_measured,
             "overhead_fraction": probe_seconds / seconds if seconds else 0.0,
             "unseen": unseen,
+            **({} if clipped_fraction is None else {"clipped_fraction": clipped_fraction}),
             **({"failure": failure} if failure else {}),
         },
         **({"diagnosis": diagnosis} if diagnosis else {}),

@@ -7,12 +7,11 @@ examination.stopped_by          # the finding that `stop_on` ends the run for
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from nnvis.diagnosis import Diagnosis, diagnose
-from nnvis.errors import InputError, RunError
+from nnvis.errors import InputError, RunError, tell
 from nnvis.probe.checks import Checker
 from nnvis.probe.schedule import Schedule
 from nnvis.record import Check, EventLog, Finding, Run, load_run, write_findings
@@ -75,7 +74,7 @@ class Examination:
         except Exception as error:
             self._checker = None
             text = f"nnvis stops checking its fixed rows, training goes on: {type(error).__name__}: {error}"
-            warnings.warn(text, stacklevel=2)
+            tell(text)
         return True
 
     def _look(self, step: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import random
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -18,6 +19,7 @@ from nnvis.probe import references
 from nnvis.probe.checks import BATCHES, Checker, Rows, duplicate_fraction, normalised_slope
 from nnvis.probe.schedule import Schedule
 from nnvis.probe.structure import Graph
+from nnvis.probe.untouched import on_the_side
 from nnvis.record import DIAGNOSIS_QUANTITIES, Check, EventLog, load_run
 
 
@@ -99,6 +101,96 @@ def test_no_hook_and_no_attribute_is_left_behind() -> None:
     after = {name: {key: id(value) for key, value in vars(module).items()} for name, module in model.named_modules()}
     assert before == after
     assert not torch.nn.modules.module._global_forward_hooks
+
+
+class Merging(nn.Linear):
+    """A low-rank adapter that is merged into the weight in eval mode."""
+
+    def __init__(self) -> None:
+        super().__init__(6, 6)
+        self.down, self.up = nn.Parameter(torch.randn(2, 6)), nn.Parameter(torch.randn(6, 2))
+        self.weight.requires_grad_(False)
+        self.merged = False
+
+    def train(self, mode: bool = True) -> Merging:
+        super().train(mode)
+        if self.merged is mode:
+            self.weight.data += (self.up @ self.down).data * (-1 if mode else 1)
+            self.merged = not mode
+        return self
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.weight if self.merged else self.weight + self.up @ self.down, self.bias)
+
+
+class Remembering(nn.Linear):
+    """Holds what it has seen in attributes, and draws from a generator of its own."""
+
+    def __init__(self) -> None:
+        super().__init__(6, 6)
+        self.last: Tensor | None = None
+        self.seen: list[int] = []
+        self.nested = {"sums": (torch.zeros(6),)}
+        self.generator = torch.Generator().manual_seed(0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = super().forward(x) + torch.randn(6, generator=self.generator)
+        if self.last is not None and self.last.shape == y.shape:
+            y = y + self.last
+        self.last = y.detach()
+        self.seen.append(len(x))
+        self.nested["sums"][0].add_(y.detach().sum(dim=0))
+        return y + len(self.seen) + self.nested["sums"][0]
+
+
+class Decaying(nn.Linear):
+    """Decays its own parameters; the weight is in a new place each time."""
+
+    def __init__(self) -> None:
+        super().__init__(6, 6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.weight.data = self.weight.data * 0.9
+        with torch.no_grad():
+            self.bias.mul_(0.9)
+        return super().forward(x)
+
+
+@pytest.mark.parametrize("kind", [Merging, Remembering, Decaying])
+def test_a_model_with_a_state_of_its_own_is_trained_as_without_checks(kind: type[nn.Module]) -> None:
+    x, y = digits(64)
+    torch.manual_seed(0)
+    original = nn.Sequential(kind(), nn.Tanh(), nn.Linear(6, 3))
+    ends = []
+    for watched in (False, True):
+        model = copy.deepcopy(original)
+        if isinstance(first := model[0], Remembering):
+            first.generator = torch.Generator().manual_seed(0)
+        optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=0.01)
+        checker = Checker(model, F.cross_entropy, Rows(x, y), val=Rows(x[:8], y[:8])) if watched else None
+        for step in range(4):
+            if checker:
+                checker.check(step)
+            optimizer.zero_grad()
+            F.cross_entropy(model(x[:8]), y[:8]).backward()
+            optimizer.step()
+        ends.append((model.state_dict(), getattr(model[0], "merged", None), getattr(model[0], "seen", None)))
+    (weights, *rest), (weights2, *rest2) = ends
+    assert rest == rest2
+    assert all(torch.equal(weights[name], weights2[name]) for name in weights)
+
+
+def test_a_scripted_model_is_left_as_it_was() -> None:
+    x, _ = digits()
+    model = chain(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.Linear(8, 3))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        scripted = torch.jit.script(model)
+    before = copy.deepcopy(scripted.state_dict())
+    with on_the_side(scripted):
+        scripted.train()(x)
+    assert all(torch.equal(value, before[name]) for name, value in scripted.state_dict().items())
+    assert all(module.training for module in scripted.modules())
 
 
 def test_the_state_is_put_back_where_the_model_fails() -> None:
