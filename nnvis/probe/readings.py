@@ -60,6 +60,17 @@ class CallReading:
     inputs_nonfinite: Number = 0.0  # NaN and Inf among the inputs; looked for where there are some in the output
     samples: tuple[Tensor, ...] = ()  # (m,) each, for the histogram
     gradient: GradientReading | None = None
+    gradient_absence: str = ""  # why there cannot be one
+
+    def gradient_arrived(self, gradient: GradientReading) -> None:
+        """Of one backward pass."""
+        if self.gradient is None and not self.gradient_absence:
+            self.gradient = gradient
+        else:
+            self.lose_gradient("several backward passes")
+
+    def lose_gradient(self, why: str) -> None:
+        self.gradient, self.gradient_absence = None, why
 
     def pool(self, other: CallReading) -> None:
         """Add what another micro-batch's call of the same layer showed."""
@@ -73,9 +84,21 @@ class CallReading:
             self.saturated = self.saturated + other.saturated
         self.inputs_nonfinite = self.inputs_nonfinite + other.inputs_nonfinite
         self.samples += other.samples
-        if self.gradient and other.gradient:
+        if why := self.gradient_absence or other.gradient_absence:
+            self.lose_gradient(why)
+        elif self.gradient and other.gradient:
             self.gradient.pool(other.gradient)
-        self.gradient = self.gradient or other.gradient
+        else:
+            self.gradient = self.gradient or other.gradient
+
+
+@dataclass(slots=True, eq=False)
+class Recomputed:
+    """One call of a layer that activation checkpointing runs again, until it is known which of the first ones it is."""
+
+    name: str  # of the layer
+    followed: bool
+    reading: CallReading | None = None
 
 
 @dataclass(eq=False)
@@ -98,6 +121,10 @@ class ForwardPass:
     def next_call(self, layer: Layer) -> CallKey:
         call = self.calls[layer.name] = self.calls.get(layer.name, 0) + 1
         return layer.name, call
+
+    def unfollowed(self, name: str) -> list[CallReading]:
+        """The calls of a layer whose gradients are not waited for."""
+        return [reading for (layer, _), reading in self.readings.items() if layer == name and not reading.followed]
 
 
 def read_output(
