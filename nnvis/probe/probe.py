@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import functools
 import math
+import sys
 import time
 import warnings
 from collections import deque
@@ -35,13 +36,14 @@ from torch.nn.modules.module import (
     register_module_forward_hook,
     register_module_forward_pre_hook,
     register_module_module_registration_hook,
+    register_module_parameter_registration_hook,
 )
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
 from nnvis.probe.formulas import Owners
 from nnvis.probe.histograms import SAMPLE_SIZE
-from nnvis.probe.layers import Layer, find_layers, first_tensor, is_compiled, is_wrapped, is_wrapper, units_in_dim_1
+from nnvis.probe.layers import Layer, find_layers, first_tensor, is_compiled, is_wrapped, is_wrapper, unit_dim
 from nnvis.probe.measuring import Pending, Scales, measurements
 from nnvis.probe.parameters import ParameterReadings, gradient_values
 from nnvis.probe.readings import (
@@ -113,18 +115,8 @@ class Probe:
         self.steps_measured = 0
         self.step = self._first_step = first_step  # updates completed
         self._model = model
-        self._parameters = list(model.parameters())
-        self._positions = {id(p): position for position, p in enumerate(self._parameters)}
-        self._layers = find_layers(model, layers)
-        self._sample_sizes = {
-            self._positions[id(p)]: math.ceil(
-                SAMPLE_SIZE * p.numel() / max(1, sum(q.numel() for q in layer.parameters))
-            )
-            for layer in self._layers
-            for p in layer.parameters
-        }
-        self._by_module = {layer.module: layer for layer in self._layers}
-        self._parts = set(model.modules())
+        self._patterns = layers
+        self._find_layers()
         self._compiled = is_compiled(self._parts)
         self._optimizers = list(optimizers)
         self._measures = every if callable(every) else lambda step: step % every == 0
@@ -134,7 +126,6 @@ class Probe:
         self._write, self._spoilt = write, spoilt
         self._rows: dict[str, LayerInfo] = {}  # in the order in which they first ran
         self._row_layers: dict[str, Layer] = {}
-        self._owners: Owners | None = None  # until a layer is seen for the first time
         self.recent: deque[Measurement] = deque(maxlen=_RECENT)  # what was measured last
         self._fed: dict[CallKey, set[CallKey]] = {}  # by call, those that it read
         self._wired: set[CallKey] = set()  # those of which that is known
@@ -149,13 +140,31 @@ class Probe:
         self._paused = False
         self._every = every
 
+    def _find_layers(self) -> None:
+        """The parameters and layers that the model has at present."""
+        self._changed = False  # whether it has got others since
+        self._parameters = list(self._model.parameters())
+        self._positions = {id(p): position for position, p in enumerate(self._parameters)}
+        self._layers = find_layers(self._model, self._patterns)
+        self._sample_sizes = {
+            self._positions[id(p)]: math.ceil(
+                SAMPLE_SIZE * p.numel() / max(1, sum(q.numel() for q in layer.parameters))
+            )
+            for layer in self._layers
+            for p in layer.parameters
+        }
+        self._by_module = {layer.module: layer for layer in self._layers}
+        self._parts = set(self._model.modules())
+        self._owners: Owners | None = None  # until a layer is seen for the first time
+
     def __enter__(self) -> Self:
         for optimizer in self._optimizers:
             self._handles.append(optimizer.register_step_pre_hook(self._before_update))
             self._handles.append(optimizer.register_step_post_hook(self._after_update))
         if not self._compiled:
             self._compiled = is_wrapped(self._parts)
-            self._handles.append(register_module_module_registration_hook(self._became_part))
+        self._handles.append(register_module_module_registration_hook(self._became_part))
+        self._handles.append(register_module_parameter_registration_hook(self._got_parameter))
         self._begin_step()
         return self
 
@@ -169,6 +178,9 @@ class Probe:
         self._handles.clear()
         self._flush_last()
         self._end_step()
+        for parameter in self._parameters:  # torch leaves a dict where one was a layer's output
+            if parameter._backward_hooks is not None and not parameter._backward_hooks:
+                parameter._backward_hooks = None
 
     def fail(self, error: Exception) -> None:
         """Stop for good, with a warning: nothing that goes wrong in here ends a training."""
@@ -262,6 +274,8 @@ class Probe:
     def _begin_step(self) -> None:
         if not self._measures(self.step):
             return
+        if self._changed:
+            self._find_layers()
         self._compiled = self._compiled or is_compiled(self._parts)
         due = self._histograms and self._histogram_is_due()
         self._current = _Step(ParameterReadings(self._parameters, self._sample_sizes), histogram=due)
@@ -285,12 +299,28 @@ class Probe:
 
     @_spares_the_training
     def _became_part(self, module: nn.Module, name: str, part: nn.Module | None) -> None:
-        """While watched, the model or a part of it was handed to `torch.compile`."""
+        """While watched, the model got a part, or it or a part of it was handed to `torch.compile`."""
+        self._changed |= module in self._parts
         if not self._compiled and is_wrapper(module) and part in self._parts:
             self._compiled = True
             if self._current is not None and self._current.last_pass is None:
                 self._current.unhook()
                 self._hook(self._current)
+
+    @_spares_the_training
+    def _got_parameter(self, module: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
+        """By `load_state_dict(assign=True)`, say."""
+        self._changed |= module in self._parts
+
+    @_spares_the_training
+    def _find_again(self, step: _Step) -> None:
+        """As a forward pass begins: a step in which others were measured already is let go."""
+        if step.last_pass is not None:
+            self._end_step()
+            return
+        self._find_layers()
+        step.parameters = ParameterReadings(self._parameters, self._sample_sizes)
+        step.by_parameters = None  # new ones were not looked at
 
     def _end_step(self) -> None:
         if self._current is not None:
@@ -313,6 +343,8 @@ class Probe:
         if self._current is not None:
             owned = (id(p) for group in optimizer.param_groups for p in group["params"])
             positions = [self._positions[p] for p in owned if p in self._positions]
+            if self._current.awaits_end_of_backward:
+                self._current.parameters.read_gradients_of(positions, histogram=self._current.histogram)
             self._current.parameters.before_update(positions, gradients_are_there=not _has_closure(args, kwargs))
             self._current.optimizer_scale = getattr(optimizer, "grad_scale", None)  # a fused optimizer unscales inside
 
@@ -321,6 +353,9 @@ class Probe:
         if self._current is not None:
             self._current.parameters.after_update(gradients_came=_has_closure(args, kwargs))
         if optimizer is not self._optimizers[0]:
+            return
+        if self._current is not None and self._current.awaits_end_of_backward:
+            self._current.updated = True
             return
         if _was_skipped(optimizer):
             self._end_step()
@@ -358,7 +393,7 @@ class Probe:
         called_again = {name for name, call in readings if call > 1}
         named = {f"{name}#{call}" if name in called_again else name: r for (name, call), r in readings.items()}
         for name, reading in named.items():
-            if name not in self._rows:
+            if self._row_layers.get(name) is not reading.layer:
                 self._rows[name] = _layer_info(name, reading)
                 self._row_layers[name] = reading.layer
                 self._owners = None
@@ -382,7 +417,16 @@ class Probe:
         if step is None or self._paused:
             return
         is_root = module is self._model
-        if (is_root or (step.open_pass is None and module in self._parts)) and torch.is_grad_enabled():
+        if is_root and step.open_pass is not None and not step.open_pass.of_parts and _is_running(module):
+            step.open_pass.recursion += 1
+        elif (is_root or (step.open_pass is None and module in self._parts)) and torch.is_grad_enabled():
+            if torch.jit.is_tracing() or torch._C._functorch.maybe_current_level() is not None:
+                step.open_pass = None  # no training
+                return
+            if self._changed:
+                self._find_again(step)
+            if self._current is None:
+                return
             again = torch._C._current_graph_task_id() != -1  # activation checkpointing, of the whole model
             if not again or (is_root and (step.last_pass is None or step.last_pass.again)):  # else it has been read
                 step.begin_pass(again=again, of_parts=not is_root)  # by a loop that calls parts, and never the model
@@ -408,17 +452,19 @@ class Probe:
         if forward_pass is None:
             return
         layer = self._by_module.get(module)
-        forward_pass.units_in_dim_1 = units_in_dim_1(module, forward_pass.units_in_dim_1)
+        forward_pass.unit_dim = unit_dim(module, output, forward_pass.unit_dim)
         if layer is not None:
             tensor = first_tensor(output)
             if recomputed:
                 self._read_recomputed(step, forward_pass, layer, tensor)
                 return
+            if forward_pass.of_parts and not torch.is_grad_enabled():  # an evaluation in between
+                return
             reading = read_output(
                 layer,
                 (inputs, keywords),
                 tensor,
-                units_in_dim_1=forward_pass.units_in_dim_1,
+                unit_dim=forward_pass.unit_dim,
                 histogram=step.histogram,
                 arrived_nonfinite=forward_pass.inputs_nonfinite.pop(module, None),
             )
@@ -430,7 +476,10 @@ class Probe:
                 if inputs and tensor is inputs[0] and not type(module).__module__.startswith("torch.nn."):
                     self._in_place.add(module)  # torch's own make no NaN of finite inputs in place
         if module is self._model and not recomputed:
-            self._end_pass(step, forward_pass)
+            if forward_pass.recursion:
+                forward_pass.recursion -= 1
+            else:
+                self._end_pass(step, forward_pass)
 
     def _end_pass(self, step: _Step, forward_pass: ForwardPass) -> None:
         step.open_pass = None
@@ -529,7 +578,7 @@ class Probe:
         if step is None:
             return
         arrived, step.arrived, step.awaits_end_of_backward = step.arrived, [], False
-        accumulated, step.accumulated = step.accumulated or self._have_accumulated(step), False
+        accumulated, step.accumulated = step.accumulated or step.updated or self._have_accumulated(step), False
         step.grads = []
         if not accumulated:  # torch.autograd.grad, say, for a gradient penalty or for adversarial examples
             return
@@ -545,6 +594,8 @@ class Probe:
         step.parameters.read_gradients(histogram=step.histogram)
         if not self._optimizers:
             step.parameters.before_update(range(len(self._parameters)))
+        if step.updated:
+            self._count_step()
 
     def _targets(self) -> Iterator[Tensor]:
         """What a training may want gradients of: parameters, and what else optimizers have (prompts, images)."""
@@ -611,6 +662,7 @@ class _Step:
         self.arrived: list[tuple[ForwardPass, CallReading, GradientReading]] = []  # in the backward pass in progress
         self.grads: list[tuple[Tensor | None, int]] = []  # and their versions, when it began
         self.accumulated = False  # whether it has changed one, as far as hooks on parameters have told
+        self.updated = False  # whether the optimizer that ends the step did so within the backward pass
         self.by_parameters: bool | None = None  # whether one has reached parameters and no output; None: not looked
         self.segment: list[Recomputed] = []  # what checkpointing recomputes at present, for a node of the graph
         self.segment_of: Any = None
@@ -679,6 +731,15 @@ class _Paused:
 
     def __exit__(self, *exception: object) -> None:
         self._probe._paused = False
+
+
+def _is_running(module: nn.Module) -> bool:
+    """Whether a module that is being called is so within a call of itself; else that one has ended with an error."""
+    frame, calls = sys._getframe(), 0
+    while frame is not None:
+        calls += frame.f_code is nn.Module._call_impl.__code__ and frame.f_locals.get("self") is module
+        frame = frame.f_back
+    return calls > 1
 
 
 def _hook_with_keywords(hook: Callable[..., None]) -> RemovableHandle:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from nnvis.probe.histograms import sample
-from nnvis.probe.layers import Layer, tensors_in
+from nnvis.probe.layers import Layer, tensors_in, unit_dim_of
 from nnvis.probe.statistics import (
     Moments,
     Number,
@@ -113,7 +113,8 @@ class ForwardPass:
     of_parts: bool = False
     readings: dict[CallKey, CallReading] = field(default_factory=dict)
     calls: dict[str, int] = field(default_factory=dict)  # by layer, so far
-    units_in_dim_1: bool = False
+    unit_dim: int = -1  # of the output that was read last
+    recursion: int = 0  # how many calls of the root run within the first
     backpropagated: bool = False
     handles: list[RemovableHandle] = field(default_factory=list)  # of the hooks on its outputs
     inputs_nonfinite: dict[nn.Module, Number] = field(default_factory=dict)  # of those that run and work in place
@@ -121,6 +122,18 @@ class ForwardPass:
     def next_call(self, layer: Layer) -> CallKey:
         call = self.calls[layer.name] = self.calls.get(layer.name, 0) + 1
         return layer.name, call
+
+    @property
+    def counted(self) -> dict[CallKey, CallReading]:
+        """Of parts, without the calls that were not backpropagated: what they were for raised an error, perhaps."""
+        if not self.of_parts:
+            return self.readings
+        counted, calls = {}, {}
+        for (layer, _), reading in self.readings.items():
+            if reading.gradient or reading.gradient_absence or not reading.followed:
+                calls[layer] = calls.get(layer, 0) + 1
+                counted[layer, calls[layer]] = reading
+        return counted
 
     def unfollowed(self, name: str) -> list[CallReading]:
         """The calls of a layer whose gradients are not waited for."""
@@ -132,7 +145,7 @@ def read_output(
     inputs: Any,
     output: Tensor | None,
     *,
-    units_in_dim_1: bool,
+    unit_dim: int,
     histogram: bool,
     arrived_nonfinite: Number | None = None,
 ) -> CallReading:
@@ -143,13 +156,19 @@ def read_output(
     if output is None or not (output.is_floating_point() or output.is_complex()) or not output.numel():
         return CallReading(layer, _absence(output))
     x = output.detach()
-    found = moments(x)
+    if not x.is_cpu and not _is_plain(output):
+        return CallReading(layer, "no plain tensor")
+    try:
+        found = moments(x)
+    except (RuntimeError, NotImplementedError):
+        if _is_plain(output):
+            raise
+        return CallReading(layer, "no plain tensor")
     reading = CallReading(layer, "", x.shape[1:], moments=found)
     if found.nonfinite.__class__ is not float or found.nonfinite:
         reading.inputs_nonfinite = nonfinite_among(inputs) if arrived_nonfinite is None else arrived_nonfinite
     if layer.nonlinearity and x.dim() > 0:
-        unit_dim = 1 if units_in_dim_1 and x.dim() > 2 else x.dim() - 1
-        reading.active = active_counts(x, unit_dim, non_negative=layer.non_negative)
+        reading.active = active_counts(x, unit_dim_of(x, unit_dim), non_negative=layer.non_negative)
         if layer.bounds:
             reading.saturated = saturated_count(x, layer.bounds)
     if histogram:
@@ -161,6 +180,12 @@ def nonfinite_among(inputs: Any) -> Number:
     """NaN and Inf in all tensors that a layer is given: positional, by keyword, nested."""
     given = [t.detach() for t in tensors_in(inputs) if t.is_floating_point() or t.is_complex()]
     return sum((number(count_nonfinite(t)) for t in given), 0.0)
+
+
+def _is_plain(x: Tensor) -> bool:
+    """Whether its values can be looked at as an array."""
+    odd = x.is_nested or x.is_meta or torch._C._functorch.is_functorch_wrapped_tensor(x)
+    return x.layout is torch.strided and not odd
 
 
 def _absence(output: Tensor | None) -> str:
@@ -190,7 +215,7 @@ def pooled(passes: Iterable[ForwardPass]) -> dict[CallKey, CallReading]:
     for forward_pass in passes:
         if not forward_pass.backpropagated:
             continue
-        for key, reading in forward_pass.readings.items():
+        for key, reading in forward_pass.counted.items():
             if key in result:
                 result[key].pool(reading)
             else:
