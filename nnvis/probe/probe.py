@@ -29,8 +29,10 @@ from weakref import WeakSet, ref
 
 import torch
 from torch import Tensor, nn
+from torch._C._functorch import maybe_current_level  # by torch.func's transforms
 from torch.autograd.variable import Variable
 from torch.compiler import is_compiling
+from torch.jit import is_tracing  # pyright: ignore[reportPrivateImportUsage]
 from torch.nn.modules import module as torch_module
 from torch.nn.modules.module import (
     register_module_forward_hook,
@@ -420,8 +422,8 @@ class Probe:
         if is_root and step.open_pass is not None and not step.open_pass.of_parts and _is_running(module):
             step.open_pass.recursion += 1
         elif (is_root or (step.open_pass is None and module in self._parts)) and torch.is_grad_enabled():
-            if torch.jit.is_tracing() or torch._C._functorch.maybe_current_level() is not None:
-                step.open_pass = None  # no training
+            if is_tracing() or maybe_current_level() is not None:  # no training
+                step.open_pass = None
                 return
             if self._changed:
                 self._find_again(step)

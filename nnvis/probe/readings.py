@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._C._functorch import is_functorch_wrapped_tensor
 from torch.utils.hooks import RemovableHandle
 
 from nnvis.probe.histograms import sample
@@ -184,7 +185,7 @@ def nonfinite_among(inputs: Any) -> Number:
 
 def _is_plain(x: Tensor) -> bool:
     """Whether its values can be looked at as an array."""
-    odd = x.is_nested or x.is_meta or torch._C._functorch.is_functorch_wrapped_tensor(x)
+    odd = x.is_nested or x.is_meta or is_functorch_wrapped_tensor(x)
     return x.layout is torch.strided and not odd
 
 

@@ -1,6 +1,7 @@
 """Which backward passes are read, and which call a gradient belongs to: against plain autograd."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -33,7 +34,7 @@ def watched(model: nn.Module, step, steps: int = 1, **options) -> list[Measureme
     return written
 
 
-def values(measurement: Measurement, quantity: str) -> dict[str, float | str]:
+def values(measurement: Measurement, quantity: str) -> dict[str, Any]:
     """By row; where there is no value, why."""
     column = measurement.layers[quantity]
     rows = zip(column.layers, column.values, column.reason_codes, strict=True)

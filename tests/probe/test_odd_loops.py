@@ -3,6 +3,7 @@
 import copy
 import math
 import warnings
+from typing import Any, cast
 
 import pytest
 import torch
@@ -40,7 +41,7 @@ def trained(model: nn.Module, k: int) -> None:
     model(batch(k)).square().mean().backward()
 
 
-def values(measurement: Measurement, quantity: str) -> dict[str, float | str]:
+def values(measurement: Measurement, quantity: str) -> dict[str, Any]:
     """By row; where there is no value, why."""
     column = measurement.layers[quantity]
     rows = zip(column.layers, column.values, column.reason_codes, strict=True)
@@ -199,8 +200,8 @@ def test_tracing_in_a_measured_step_leaves_no_mark():
     def traces(model: nn.Module, k: int) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)
-            warnings.simplefilter("error", torch.jit.TracerWarning)
-            traced = torch.jit.trace(model, batch())
+            warnings.simplefilter("error", torch.jit._trace.TracerWarning)
+            traced = cast(Any, torch.jit.trace(model, batch()))
         graphs.append([node.kind() for node in traced.inlined_graph.nodes()])
         trained(model, k)
 
@@ -260,7 +261,7 @@ def test_a_layer_that_was_replaced_and_one_that_was_added():
 @pytest.mark.parametrize("every", [1, 2])
 def test_optimizers_that_update_while_the_backward_pass_goes_on(backwards, every):
     model, plain, written = mlp(), mlp(), []
-    optimizers = {p: torch.optim.SGD([p], lr=0.1) for p in model.parameters()}
+    optimizers: dict[Tensor, torch.optim.Optimizer] = {p: torch.optim.SGD([p], lr=0.1) for p in model.parameters()}
 
     def update(p: Tensor) -> None:
         optimizers[p].step()
