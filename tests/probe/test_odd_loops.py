@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
+from torch.jit import TracerWarning  # pyright: ignore[reportPrivateImportUsage]
 
 from nnvis.probe import Probe
 from nnvis.record.vocabulary import ABSENCE_REASONS, Measurement
@@ -200,7 +201,7 @@ def test_tracing_in_a_measured_step_leaves_no_mark():
     def traces(model: nn.Module, k: int) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)
-            warnings.simplefilter("error", torch.jit._trace.TracerWarning)
+            warnings.simplefilter("error", TracerWarning)
             traced = cast(Any, torch.jit.trace(model, batch()))
         graphs.append([node.kind() for node in traced.inlined_graph.nodes()])
         trained(model, k)
