@@ -24,7 +24,7 @@ from torch.nn.modules.module import register_module_forward_hook
 from torch.nn.parallel import DistributedDataParallel
 
 from nnvis.probe import references
-from nnvis.probe.layers import Layer, find_layers, first_tensor, units_in_dim_1
+from nnvis.probe.layers import Layer, find_layers, first_tensor, unit_dim, unit_dim_of
 from nnvis.probe.references import LossFacts, LossFunction
 from nnvis.probe.structure import Graph
 from nnvis.probe.untouched import on_the_side
@@ -275,17 +275,17 @@ class _Seen:
     def __post_init__(self) -> None:
         self._by_module = {layer.module: layer for layer in find_layers(self.model)}
         self._counts: dict[str, int] = {}
-        self._units_in_dim_1 = False
+        self._unit_dim = -1
         self._parameter_norms: dict[str, float] = {}
 
     def looking(self, *, gradients: bool) -> Any:
         """While inside, forward passes are looked at."""
         self._with_gradients = gradients
-        self._counts, self._units_in_dim_1 = {}, False
+        self._counts, self._unit_dim = {}, -1
         return _Handle(register_module_forward_hook(self._after_forward))
 
     def _after_forward(self, module: nn.Module, inputs: Any, output: Any) -> None:
-        self._units_in_dim_1 = units_in_dim_1(module, self._units_in_dim_1)
+        self._unit_dim = unit_dim(module, output, self._unit_dim)
         layer = self._by_module.get(module)
         if layer is None:
             return
@@ -322,8 +322,8 @@ class _Seen:
         slope = normalised_slope(module, z, y)
         if slope is None:
             return
-        unit_dim = 1 if self._units_in_dim_1 and slope.dim() > 2 else slope.dim() - 1
-        others = [d for d in range(slope.dim()) if d != unit_dim]
+        units = unit_dim_of(slope, self._unit_dim)
+        others = [d for d in range(slope.dim()) if d != units]
         total, active = slope.double().sum(others), (slope != 0).any(dim=0) if len(others) == 1 else None
         if active is None:
             active = (slope != 0).sum(others) > 0
@@ -331,7 +331,7 @@ class _Seen:
             call.slope_sum, call.slope_any = total, active
         elif call.slope_sum.shape == total.shape:
             call.slope_sum, call.slope_any = call.slope_sum + total, call.slope_any | active
-        call.slope_count += slope.numel() // slope.shape[unit_dim]
+        call.slope_count += slope.numel() // slope.shape[units]
 
     def read_parameters(self, grads: Mapping[int, Tensor | None]) -> None:
         for layer in self._by_module.values():

@@ -15,6 +15,8 @@ from nnvis.probe.parameters import ParameterReadings, Readings
 from nnvis.probe.readings import CallReading
 from nnvis.record.vocabulary import ABSENCE_REASONS, BoolArray, FloatArray, IntArray
 
+GREW = 1.001
+"""A gradient whose norm is more than this times what was read has been added to since: that is no clipping."""
 CALL_SUMS = 15
 """Numbers that are sent of each layer call."""
 CODES = {reason: code for code, reason in enumerate(ABSENCE_REASONS)}
@@ -129,7 +131,8 @@ def gradient_scalars(grads: FloatArray, handed_over: FloatArray, clipped: FloatA
         return [{} for _ in grads]
     totals = zip(*(np.linalg.norm(norms, axis=1).tolist() for norms in (grads, handed_over, clipped)), strict=True)
     return [
-        {"grad_norm/total": total} | ({"clip_factor": after / before} if 0 < before < np.inf else {})
+        {"grad_norm/total": total}
+        | ({"clip_factor": after / before} if 0 < before < np.inf and not after > GREW * before else {})
         for total, before, after in totals
     ]
 

@@ -92,14 +92,25 @@ def output_bounds(module: nn.Module) -> tuple[float, float] | None:
     return None
 
 
-def units_in_dim_1(module: nn.Module, before: bool) -> bool:
-    """Whether the units of this module's output lie in dimension 1 (after convolutions), or stay where they were."""
-    decided = _units_by_kind(type(module))
-    return before if decided is None else decided
+def unit_dim(module: nn.Module, output: Any, before: int) -> int:
+    """The dimension of a module's output that its units lie in; they stay where they were `before` for most kinds.
+
+    After convolutions 1, or 0 without a batch; else -1, the last.
+    """
+    convolves = _is_convolution(type(module))
+    if convolves is None:
+        return before
+    return int(output.dim() > len(module.kernel_size) + 1) if convolves and isinstance(output, Tensor) else -1  # pyright: ignore[reportArgumentType]
+
+
+def unit_dim_of(x: Tensor, unit_dim: int) -> int:
+    """That dimension of a tensor that may have fewer (after a global pooling, say)."""
+    return unit_dim if 0 <= unit_dim < x.dim() - 1 else x.dim() - 1
 
 
 @functools.cache
-def _units_by_kind(kind: type[nn.Module]) -> bool | None:
+def _is_convolution(kind: type[nn.Module]) -> bool | None:
+    """None where the units stay where they were."""
     if issubclass(kind, _CONVOLUTIONS):
         return True
     return False if issubclass(kind, _FEATURES_LAST) else None

@@ -152,7 +152,7 @@ def _call_sums(reading: CallReading, active: tuple[Number, ...] | None) -> tuple
         reading.inputs_nonfinite,
         *((grad.count, grad.squares, grad.nonfinite) if grad else _NOTHING[:3]),
         0 if read else CODES[reading.absence or "not measured"],
-        0 if grad else CODES[reading.absence or "no gradient"],
+        0 if grad else CODES[reading.absence or reading.gradient_absence or "no gradient"],
     )
 
 

@@ -44,14 +44,22 @@ class ParameterReadings:
             i: nonfinite_given(found[i], grads[i]) if i in found else self.grad_nonfinite[i] for i in self.grad_norms
         }
         if histogram:
-            self._grad_samples |= {
-                i: sample(grad, self._sample_sizes[i]) for i, grad in grads.items() if i in self._sample_sizes
-            }
+            self._sample(grads)
+
+    @torch.no_grad()
+    def read_gradients_of(self, positions: Iterable[int], *, histogram: bool) -> None:
+        """Of parameters that an optimizer is about to update while the backward pass goes on."""
+        grads = _gradients((i, self.parameters[i]) for i in positions)
+        self.grad_norms |= zip(grads, norms([*grads.values()]), strict=True)
+        self.grad_nonfinite |= {i: nonfinite_given(self.grad_norms[i], grad) for i, grad in grads.items()}
+        if histogram:
+            self._sample(grads)
 
     @torch.no_grad()
     def before_update(self, positions: Iterable[int], *, gradients_are_there: bool = True) -> None:
         """Remember where these parameters are, and what is left of their gradients after clipping."""
-        values = {i: self.parameters[i] for i in positions if not self.parameters[i].is_meta}
+        chosen = ((i, self.parameters[i]) for i in positions)
+        values = {i: p for i, p in chosen if not p.is_meta and (p.is_floating_point() or p.is_complex())}
         read = gradients_are_there and self.grad_norms
         grads = _gradients((i, self.parameters[i]) for i in values) if read else {}
         found = norms([*values.values(), *grads.values()])
@@ -74,6 +82,10 @@ class ParameterReadings:
             torch._foreach_sub_(moves, now)  # pyright: ignore[reportPrivateImportUsage]
             self.update_norms |= zip(self._before, norms(moves), strict=True)
             self._before = {}
+
+    def _sample(self, grads: Mapping[int, Tensor]) -> None:
+        sizes = self._sample_sizes
+        self._grad_samples |= {i: sample(grad, sizes[i]) for i, grad in grads.items() if i in sizes}
 
     def grad_samples(self, positions: Iterable[int]) -> tuple[Tensor, ...]:
         """(m,) each: values of the gradients of several parameters, for one histogram."""

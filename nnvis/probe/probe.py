@@ -20,7 +20,7 @@ import math
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import replace
 from typing import Any, Self
@@ -28,13 +28,16 @@ from weakref import WeakSet, ref
 
 import torch
 from torch import Tensor, nn
+from torch._C._functorch import maybe_current_level  # by torch.func's transforms
 from torch.autograd.variable import Variable
 from torch.compiler import is_compiling
+from torch.jit import is_tracing  # pyright: ignore[reportPrivateImportUsage]
 from torch.nn.modules import module as torch_module
 from torch.nn.modules.module import (
     register_module_forward_hook,
     register_module_forward_pre_hook,
     register_module_module_registration_hook,
+    register_module_parameter_registration_hook,
 )
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
@@ -42,10 +45,20 @@ from torch.utils.hooks import RemovableHandle
 from nnvis.errors import tell
 from nnvis.probe.formulas import Owners
 from nnvis.probe.histograms import SAMPLE_SIZE
-from nnvis.probe.layers import Layer, find_layers, first_tensor, is_compiled, is_wrapped, is_wrapper, units_in_dim_1
+from nnvis.probe.layers import Layer, find_layers, first_tensor, is_compiled, is_wrapped, is_wrapper, unit_dim
 from nnvis.probe.measuring import Pending, Scales, measurements
 from nnvis.probe.parameters import ParameterReadings, gradient_values
-from nnvis.probe.readings import CallKey, CallReading, ForwardPass, nonfinite_among, pooled, read_gradient, read_output
+from nnvis.probe.readings import (
+    CallKey,
+    CallReading,
+    ForwardPass,
+    GradientReading,
+    Recomputed,
+    nonfinite_among,
+    pooled,
+    read_gradient,
+    read_output,
+)
 from nnvis.probe.statistics import Number, looking_is_free
 from nnvis.probe.wiring import Wiring, find_fed
 from nnvis.record.vocabulary import ABSENCE_REASONS, LayerInfo, Measurement
@@ -105,18 +118,8 @@ class Probe:
         self.steps_measured = 0
         self.step = self._first_step = first_step  # updates completed
         self._model = model
-        self._parameters = list(model.parameters())
-        self._positions = {id(p): position for position, p in enumerate(self._parameters)}
-        self._layers = find_layers(model, layers)
-        self._sample_sizes = {
-            self._positions[id(p)]: math.ceil(
-                SAMPLE_SIZE * p.numel() / max(1, sum(q.numel() for q in layer.parameters))
-            )
-            for layer in self._layers
-            for p in layer.parameters
-        }
-        self._by_module = {layer.module: layer for layer in self._layers}
-        self._parts = set(model.modules())
+        self._patterns = layers
+        self._find_layers()
         self._compiled = is_compiled(self._parts)
         self._optimizers = list(optimizers)
         self._measures = every if callable(every) else lambda step: step % every == 0
@@ -126,13 +129,13 @@ class Probe:
         self._write, self._spoilt = write, spoilt
         self._rows: dict[str, LayerInfo] = {}  # in the order in which they first ran
         self._row_layers: dict[str, Layer] = {}
-        self._owners: Owners | None = None  # until a layer is seen for the first time
         self.recent: deque[Measurement] = deque(maxlen=_RECENT)  # what was measured last
         self._fed: dict[CallKey, set[CallKey]] = {}  # by call, those that it read
         self._wired: set[CallKey] = set()  # those of which that is known
         self._wiring, self._wiring_of = Wiring(), (0, 0)  # made of so many rows and calls
         self._wires = True  # whether the next pass is to find it out
         self._in_place: set[nn.Module] = set()  # the user's own that return what they are given
+        self._by_parameters = True  # whether a backward pass may reach parameters and no layer's output: a penalty's
         self._current: _Step | None = None
         self._pending: list[Pending] = []
         self._flushed_s = time.monotonic()
@@ -140,13 +143,31 @@ class Probe:
         self._paused = False
         self._every = every
 
+    def _find_layers(self) -> None:
+        """The parameters and layers that the model has at present."""
+        self._changed = False  # whether it has got others since
+        self._parameters = list(self._model.parameters())
+        self._positions = {id(p): position for position, p in enumerate(self._parameters)}
+        self._layers = find_layers(self._model, self._patterns)
+        self._sample_sizes = {
+            self._positions[id(p)]: math.ceil(
+                SAMPLE_SIZE * p.numel() / max(1, sum(q.numel() for q in layer.parameters))
+            )
+            for layer in self._layers
+            for p in layer.parameters
+        }
+        self._by_module = {layer.module: layer for layer in self._layers}
+        self._parts = set(self._model.modules())
+        self._owners: Owners | None = None  # until a layer is seen for the first time
+
     def __enter__(self) -> Self:
         for optimizer in self._optimizers:
             self._handles.append(optimizer.register_step_pre_hook(self._before_update))
             self._handles.append(optimizer.register_step_post_hook(self._after_update))
         if not self._compiled:
             self._compiled = is_wrapped(self._parts)
-            self._handles.append(register_module_module_registration_hook(self._became_part))
+        self._handles.append(register_module_module_registration_hook(self._became_part))
+        self._handles.append(register_module_parameter_registration_hook(self._got_parameter))
         self._begin_step()
         return self
 
@@ -160,6 +181,9 @@ class Probe:
         self._handles.clear()
         self._flush_last()
         self._end_step()
+        for parameter in self._parameters:  # torch leaves a dict where one was a layer's output
+            if parameter._backward_hooks is not None and not parameter._backward_hooks:
+                parameter._backward_hooks = None
 
     def fail(self, error: Exception) -> None:
         """Stop for good, with a warning: nothing that goes wrong in here ends a training.
@@ -203,6 +227,7 @@ class Probe:
         pending, self._pending = self._pending, []
         for measurement in measurements(pending):
             self.recent.append(measurement)
+            self._by_parameters |= "clip_factor" not in measurement.scalars
             self._write(measurement)
         self._flushed_s = time.monotonic()
 
@@ -256,17 +281,24 @@ class Probe:
     def _begin_step(self) -> None:
         if not self._measures(self.step):
             return
+        if self._changed:
+            self._find_layers()
         self._compiled = self._compiled or is_compiled(self._parts)
         due = self._histograms and self._histogram_is_due()
         self._current = _Step(ParameterReadings(self._parameters, self._sample_sizes), histogram=due)
         self._hook(self._current)
 
     def _hook(self, step: _Step) -> None:
-        """Forward hooks on all modules; of what is compiled, whose graph they would break, hooks on the parameters."""
-        if self._layers and not self._compiled:
+        """Forward hooks on all modules; of what is compiled, whose graph they would break, hooks on the parameters.
+
+        Those tell of the gradient of a penalty, too: the first time it is looked whether there is one.
+        """
+        by_layers = self._layers and not self._compiled
+        if by_layers:
             step.handles.append(register_module_forward_pre_hook(self._before_forward))
             step.handles.append(_hook_with_keywords(self._after_forward))
-        else:
+        if self._by_parameters or not by_layers:
+            step.by_parameters = False
             for parameter in self._parameters:
                 if parameter.requires_grad:
                     hook = self._parameter_gradient_arrived
@@ -274,16 +306,34 @@ class Probe:
 
     @_spares_the_training
     def _became_part(self, module: nn.Module, name: str, part: nn.Module | None) -> None:
-        """While watched, the model or a part of it was handed to `torch.compile`."""
+        """While watched, the model got a part, or it or a part of it was handed to `torch.compile`."""
+        self._changed |= module in self._parts
         if not self._compiled and is_wrapper(module) and part in self._parts:
             self._compiled = True
             if self._current is not None and self._current.last_pass is None:
                 self._current.unhook()
                 self._hook(self._current)
 
+    @_spares_the_training
+    def _got_parameter(self, module: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
+        """By `load_state_dict(assign=True)`, say."""
+        self._changed |= module in self._parts
+
+    @_spares_the_training
+    def _find_again(self, step: _Step) -> None:
+        """As a forward pass begins: a step in which others were measured already is let go."""
+        if step.last_pass is not None:
+            self._end_step()
+            return
+        self._find_layers()
+        step.parameters = ParameterReadings(self._parameters, self._sample_sizes)
+        step.by_parameters = None  # new ones were not looked at
+
     def _end_step(self) -> None:
         if self._current is not None:
             self._current.unhook()
+            if self._current.backward_passes and self._current.by_parameters is not None:
+                self._by_parameters = self._current.by_parameters
             self._current = None
 
     def _histogram_is_due(self) -> bool:
@@ -300,6 +350,8 @@ class Probe:
         if self._current is not None and not is_inner_step(optimizer):
             owned = (id(p) for group in optimizer.param_groups for p in group["params"])
             positions = [self._positions[p] for p in owned if p in self._positions]
+            if self._current.awaits_end_of_backward:
+                self._current.parameters.read_gradients_of(positions, histogram=self._current.histogram)
             self._current.parameters.before_update(positions, gradients_are_there=not _has_closure(args, kwargs))
             self._current.optimizer_scale = getattr(optimizer, "grad_scale", None)  # a fused optimizer unscales inside
 
@@ -310,6 +362,9 @@ class Probe:
         if self._current is not None:
             self._current.parameters.after_update(gradients_came=_has_closure(args, kwargs))
         if optimizer is not self._optimizers[0]:
+            return
+        if self._current is not None and self._current.awaits_end_of_backward:
+            self._current.updated = True
             return
         if _was_skipped(optimizer):
             self._end_step()
@@ -337,6 +392,7 @@ class Probe:
 
     def _conclude(self, step: _Step) -> Pending:
         """All that was read of a step, as quantities."""
+        step.forget_unmatched()
         rows = self._rows_of(pooled(sorted(step.backpropagated, key=lambda one: one.number)))
         scales = Scales(_scale_of(self._scaler), 1.0 if step.optimizer_scale is None else step.optimizer_scale)
         return Pending(self.step, rows, self._owners_in_order(), step.parameters, scales, step.scalars)
@@ -346,7 +402,7 @@ class Probe:
         called_again = {name for name, call in readings if call > 1}
         named = {f"{name}#{call}" if name in called_again else name: r for (name, call), r in readings.items()}
         for name, reading in named.items():
-            if name not in self._rows:
+            if self._row_layers.get(name) is not reading.layer:
                 self._rows[name] = _layer_info(name, reading)
                 self._row_layers[name] = reading.layer
                 self._owners = None
@@ -370,7 +426,16 @@ class Probe:
         if step is None or self._paused:
             return
         is_root = module is self._model
-        if (is_root or (step.open_pass is None and module in self._parts)) and torch.is_grad_enabled():
+        if is_root and step.open_pass is not None and not step.open_pass.of_parts and _is_running(module):
+            step.open_pass.recursion += 1
+        elif (is_root or (step.open_pass is None and module in self._parts)) and torch.is_grad_enabled():
+            if is_tracing() or maybe_current_level() is not None:  # no training
+                step.open_pass = None
+                return
+            if self._changed:
+                self._find_again(step)
+            if self._current is None:
+                return
             again = torch._C._current_graph_task_id() != -1  # activation checkpointing, of the whole model
             if not again or (is_root and (step.last_pass is None or step.last_pass.again)):  # else it has been read
                 step.begin_pass(again=again, of_parts=not is_root)  # by a loop that calls parts, and never the model
@@ -396,17 +461,19 @@ class Probe:
         if forward_pass is None:
             return
         layer = self._by_module.get(module)
-        forward_pass.units_in_dim_1 = units_in_dim_1(module, forward_pass.units_in_dim_1)
+        forward_pass.unit_dim = unit_dim(module, output, forward_pass.unit_dim)
         if layer is not None:
             tensor = first_tensor(output)
             if recomputed:
-                self._read_recomputed(forward_pass, layer, tensor)
+                self._read_recomputed(step, forward_pass, layer, tensor)
+                return
+            if forward_pass.of_parts and not torch.is_grad_enabled():  # an evaluation in between
                 return
             reading = read_output(
                 layer,
                 (inputs, keywords),
                 tensor,
-                units_in_dim_1=forward_pass.units_in_dim_1,
+                unit_dim=forward_pass.unit_dim,
                 histogram=step.histogram,
                 arrived_nonfinite=forward_pass.inputs_nonfinite.pop(module, None),
             )
@@ -418,7 +485,10 @@ class Probe:
                 if inputs and tensor is inputs[0] and not type(module).__module__.startswith("torch.nn."):
                     self._in_place.add(module)  # torch's own make no NaN of finite inputs in place
         if module is self._model and not recomputed:
-            self._end_pass(step, forward_pass)
+            if forward_pass.recursion:
+                forward_pass.recursion -= 1
+            else:
+                self._end_pass(step, forward_pass)
 
     def _end_pass(self, step: _Step, forward_pass: ForwardPass) -> None:
         step.open_pass = None
@@ -442,12 +512,18 @@ class Probe:
         for measurement in measurements([Pending(self.step, rows, self._owners_in_order(), read, Scales(), {})]):
             tell(measurement)
 
-    def _read_recomputed(self, forward_pass: ForwardPass, layer: Layer, output: Tensor | None) -> None:
+    def _read_recomputed(self, step: _Step, forward_pass: ForwardPass, layer: Layer, output: Tensor | None) -> None:
         """The output was read when it was first computed; if that was without a graph, its gradient comes here."""
-        for (name, _), reading in forward_pass.readings.items():
-            if name == layer.name and not reading.followed and self._current is not None:
-                self._follow_gradient(self._current, forward_pass, reading, output)
-                return
+        if not forward_pass.unfollowed(layer.name):
+            return
+        node = torch._C._current_autograd_node()
+        if step.segment_of is not node:
+            step.segment_of, step.segment = node, []
+        call = Recomputed(layer.name, followed=output is not None and output.requires_grad)
+        step.segment.append(call)
+        if output is not None and call.followed:
+            hook = functools.partial(self._recomputed_gradient_arrived, step, forward_pass, step.segment, call)
+            forward_pass.handles.append(output.register_hook(hook))
 
     def _follow_gradient(
         self, step: _Step, forward_pass: ForwardPass, reading: CallReading, output: Tensor | None
@@ -461,21 +537,20 @@ class Probe:
     def _output_gradient_arrived(
         self, step: _Step, forward_pass: ForwardPass, reading: CallReading, gradient: Tensor
     ) -> None:
-        if not step.awaits_end_of_backward and step.open_pass is not None and step.open_pass.of_parts:
-            self._end_pass(step, step.open_pass)
-        if not forward_pass.backpropagated:
-            begins = not step.awaits_end_of_backward
-            if begins and step.backpropagated and self._gradients_were_cleared(step):
-                step.forget()
-            forward_pass.backpropagated = True
-            step.backpropagated.append(forward_pass)
         if not step.awaits_end_of_backward:
-            self._await_end_of_backward()
-        arrived = read_gradient(gradient, histogram=step.histogram)
-        if reading.gradient is None:
-            reading.gradient = arrived
-        else:
-            reading.gradient.pool(arrived)
+            self._backward_begins(step)
+        step.arrived.append((forward_pass, reading, read_gradient(gradient, histogram=step.histogram)))
+
+    @_spares_the_training
+    def _recomputed_gradient_arrived(
+        self, step: _Step, forward_pass: ForwardPass, segment: list[Recomputed], call: Recomputed, gradient: Tensor
+    ) -> None:
+        if segment:  # by now it has been recomputed as a whole
+            step.match(forward_pass, segment)
+        if call.reading is not None:
+            if not step.awaits_end_of_backward:
+                self._backward_begins(step)
+            step.arrived.append((forward_pass, call.reading, read_gradient(gradient, histogram=step.histogram)))
 
     def _gradients_were_cleared(self, step: _Step) -> bool:
         """Whether what was backpropagated before is gone: to None or to 0, or GradScaler has ended that step.
@@ -491,28 +566,59 @@ class Probe:
 
     @_spares_the_training
     def _parameter_gradient_arrived(self, parameter: Tensor) -> None:
-        self._await_end_of_backward()
-
-    def _await_end_of_backward(self) -> None:
-        """From inside of a backward pass: ask to be called when the whole of it has ended, DDP's reduction too."""
         step = self._current
-        if step is None or step.awaits_end_of_backward:
-            return
+        if step is not None:
+            if not step.awaits_end_of_backward:
+                self._backward_begins(step)
+            step.accumulated = True
+
+    def _backward_begins(self, step: _Step) -> None:
+        """From inside of a backward pass: ask to be called when the whole of it has ended, DDP's reduction too."""
         step.awaits_end_of_backward = True
+        if step.backpropagated and self._gradients_were_cleared(step):
+            step.forget()
+        step.grads = [(grad, 0 if grad is None else grad._version) for grad in (p.grad for p in self._targets())]
         engine = Variable._execution_engine
         engine.queue_callback(lambda: engine.queue_callback(self._backward_ended))  # once more: DDP's comes first
 
     @_spares_the_training
     def _backward_ended(self) -> None:
-        if self._current is not None:
-            self._current.awaits_end_of_backward = False
-            self._current.backward_passes += 1
-            self._current.scaler_updates = _updates_of(self._scaler)
-            if not self._optimizers:
-                self._current.parameters.clipped_norms = {}
-            self._current.parameters.read_gradients(histogram=self._current.histogram)
-            if not self._optimizers:
-                self._current.parameters.before_update(range(len(self._parameters)))
+        step = self._current
+        if step is None:
+            return
+        arrived, step.arrived, step.awaits_end_of_backward = step.arrived, [], False
+        accumulated, step.accumulated = step.accumulated or step.updated or self._have_accumulated(step), False
+        step.grads = []
+        if not accumulated:  # torch.autograd.grad, say, for a gradient penalty or for adversarial examples
+            return
+        if arrived and step.open_pass is not None and step.open_pass.of_parts:
+            self._end_pass(step, step.open_pass)
+        step.backpropagate(arrived)
+        step.backward_passes += 1
+        if not arrived:
+            step.by_parameters = True
+        step.scaler_updates = _updates_of(self._scaler)
+        if not self._optimizers:
+            step.parameters.clipped_norms = {}
+        step.parameters.read_gradients(histogram=step.histogram)
+        if not self._optimizers:
+            step.parameters.before_update(range(len(self._parameters)))
+        if step.updated:
+            self._count_step()
+
+    def _targets(self) -> Iterator[Tensor]:
+        """What a training may want gradients of: parameters, and what else optimizers have (prompts, images)."""
+        yield from self._parameters
+        for optimizer in self._optimizers:
+            yield from (p for group in optimizer.param_groups for p in group["params"] if id(p) not in self._positions)
+
+    def _have_accumulated(self, step: _Step) -> bool:
+        """Whether a backward pass has changed a `.grad`, or there is none that it could."""
+        targets = list(self._targets())
+        now = [(p.grad, before, version) for p, (before, version) in zip(targets, step.grads, strict=False)]
+        if any(grad is not None and (grad is not before or grad._version != version) for grad, before, version in now):
+            return True
+        return bool(step.recomputed) or not any(p.requires_grad for p in targets)
 
 
 class NullProbe(AbstractContextManager["NullProbe"]):
@@ -562,6 +668,14 @@ class _Step:
         self.scaler_updates = 0  # when the backward pass ended
         self.awaits_end_of_backward = False
         self.optimizer_scale: Tensor | None = None
+        self.arrived: list[tuple[ForwardPass, CallReading, GradientReading]] = []  # in the backward pass in progress
+        self.grads: list[tuple[Tensor | None, int]] = []  # and their versions, when it began
+        self.accumulated = False  # whether it has changed one, as far as hooks on parameters have told
+        self.updated = False  # whether the optimizer that ends the step did so within the backward pass
+        self.by_parameters: bool | None = None  # whether one has reached parameters and no output; None: not looked
+        self.segment: list[Recomputed] = []  # what checkpointing recomputes at present, for a node of the graph
+        self.segment_of: Any = None
+        self.recomputed: set[str] = set()  # layers whose gradients come from there
 
     def begin_pass(self, *, again: bool, of_parts: bool) -> None:
         number = self.last_pass.number + 1 if self.last_pass else 0
@@ -572,8 +686,45 @@ class _Step:
         for handle in (*self.handles, *(handle for one in self.passes for handle in one.handles)):
             handle.remove()
 
+    def backpropagate(self, arrived: list[tuple[ForwardPass, CallReading, GradientReading]]) -> None:
+        """What a backward pass has brought belongs to this step, and the forward passes that it went through."""
+        for forward_pass, reading, gradient in arrived:
+            if not forward_pass.backpropagated:
+                forward_pass.backpropagated = True
+                self.backpropagated.append(forward_pass)
+            reading.gradient_arrived(gradient)
+
+    def match(self, forward_pass: ForwardPass, segment: list[Recomputed]) -> None:
+        """Find the first calls of a recomputed segment: the newest that are left, since segments run backwards."""
+        for name in {call.name for call in segment}:
+            calls = [call for call in segment if call.name == name]
+            candidates = [one for one in self.passes if one is self.last_pass or not one.backpropagated]
+            left = [(one, readings) for one in candidates if (readings := one.unfollowed(name))]
+            if [one for one, _ in left] == [forward_pass] and len(calls) <= len(left[0][1]):
+                for call, call.reading in zip(calls, left[0][1][-len(calls) :], strict=True):
+                    call.reading.followed = call.followed
+                self.recomputed.add(name)
+            else:
+                for _, readings in left:
+                    for reading in readings:
+                        reading.lose_gradient("recomputed")
+        segment.clear()
+
+    def forget_unmatched(self) -> None:
+        """Where a call has not been recomputed, others may have been taken for it."""
+        for forward_pass in self.backpropagated if self.recomputed else ():
+            for name in self.recomputed:
+                if forward_pass.unfollowed(name):
+                    for (layer, _), reading in forward_pass.readings.items():
+                        if layer == name:
+                            reading.lose_gradient("recomputed")
+
     def forget(self) -> None:
         """Gradients were cleared: what was backpropagated is not part of this step (a skipped one, say)."""
+        for forward_pass in self.backpropagated:
+            forward_pass.backpropagated = False
+            for reading in forward_pass.readings.values():
+                reading.lose_gradient("")
         self.backpropagated = []
         self.parameters.forget_gradients()
 
@@ -589,6 +740,15 @@ class _Paused:
 
     def __exit__(self, *exception: object) -> None:
         self._probe._paused = False
+
+
+def _is_running(module: nn.Module) -> bool:
+    """Whether a module that is being called is so within a call of itself; else that one has ended with an error."""
+    frame, calls = sys._getframe(), 0
+    while frame is not None:
+        calls += frame.f_code is nn.Module._call_impl.__code__ and frame.f_locals.get("self") is module
+        frame = frame.f_back
+    return calls > 1
 
 
 def _hook_with_keywords(hook: Callable[..., None]) -> RemovableHandle:

@@ -12,10 +12,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._C._functorch import is_functorch_wrapped_tensor
 from torch.utils.hooks import RemovableHandle
 
 from nnvis.probe.histograms import sample
-from nnvis.probe.layers import Layer, tensors_in
+from nnvis.probe.layers import Layer, tensors_in, unit_dim_of
 from nnvis.probe.statistics import (
     Moments,
     Number,
@@ -60,6 +61,17 @@ class CallReading:
     inputs_nonfinite: Number = 0.0  # NaN and Inf among the inputs; looked for where there are some in the output
     samples: tuple[Tensor, ...] = ()  # (m,) each, for the histogram
     gradient: GradientReading | None = None
+    gradient_absence: str = ""  # why there cannot be one
+
+    def gradient_arrived(self, gradient: GradientReading) -> None:
+        """Of one backward pass."""
+        if self.gradient is None and not self.gradient_absence:
+            self.gradient = gradient
+        else:
+            self.lose_gradient("several backward passes")
+
+    def lose_gradient(self, why: str) -> None:
+        self.gradient, self.gradient_absence = None, why
 
     def pool(self, other: CallReading) -> None:
         """Add what another micro-batch's call of the same layer showed."""
@@ -73,9 +85,21 @@ class CallReading:
             self.saturated = self.saturated + other.saturated
         self.inputs_nonfinite = self.inputs_nonfinite + other.inputs_nonfinite
         self.samples += other.samples
-        if self.gradient and other.gradient:
+        if why := self.gradient_absence or other.gradient_absence:
+            self.lose_gradient(why)
+        elif self.gradient and other.gradient:
             self.gradient.pool(other.gradient)
-        self.gradient = self.gradient or other.gradient
+        else:
+            self.gradient = self.gradient or other.gradient
+
+
+@dataclass(slots=True, eq=False)
+class Recomputed:
+    """One call of a layer that activation checkpointing runs again, until it is known which of the first ones it is."""
+
+    name: str  # of the layer
+    followed: bool
+    reading: CallReading | None = None
 
 
 @dataclass(eq=False)
@@ -90,7 +114,8 @@ class ForwardPass:
     of_parts: bool = False
     readings: dict[CallKey, CallReading] = field(default_factory=dict)
     calls: dict[str, int] = field(default_factory=dict)  # by layer, so far
-    units_in_dim_1: bool = False
+    unit_dim: int = -1  # of the output that was read last
+    recursion: int = 0  # how many calls of the root run within the first
     backpropagated: bool = False
     handles: list[RemovableHandle] = field(default_factory=list)  # of the hooks on its outputs
     inputs_nonfinite: dict[nn.Module, Number] = field(default_factory=dict)  # of those that run and work in place
@@ -99,13 +124,29 @@ class ForwardPass:
         call = self.calls[layer.name] = self.calls.get(layer.name, 0) + 1
         return layer.name, call
 
+    @property
+    def counted(self) -> dict[CallKey, CallReading]:
+        """Of parts, without the calls that were not backpropagated: what they were for raised an error, perhaps."""
+        if not self.of_parts:
+            return self.readings
+        counted, calls = {}, {}
+        for (layer, _), reading in self.readings.items():
+            if reading.gradient or reading.gradient_absence or not reading.followed:
+                calls[layer] = calls.get(layer, 0) + 1
+                counted[layer, calls[layer]] = reading
+        return counted
+
+    def unfollowed(self, name: str) -> list[CallReading]:
+        """The calls of a layer whose gradients are not waited for."""
+        return [reading for (layer, _), reading in self.readings.items() if layer == name and not reading.followed]
+
 
 def read_output(
     layer: Layer,
     inputs: Any,
     output: Tensor | None,
     *,
-    units_in_dim_1: bool,
+    unit_dim: int,
     histogram: bool,
     arrived_nonfinite: Number | None = None,
 ) -> CallReading:
@@ -116,13 +157,19 @@ def read_output(
     if output is None or not (output.is_floating_point() or output.is_complex()) or not output.numel():
         return CallReading(layer, _absence(output))
     x = output.detach()
-    found = moments(x)
+    if not x.is_cpu and not _is_plain(output):
+        return CallReading(layer, "no plain tensor")
+    try:
+        found = moments(x)
+    except (RuntimeError, NotImplementedError):
+        if _is_plain(output):
+            raise
+        return CallReading(layer, "no plain tensor")
     reading = CallReading(layer, "", x.shape[1:], moments=found)
     if found.nonfinite.__class__ is not float or found.nonfinite:
         reading.inputs_nonfinite = nonfinite_among(inputs) if arrived_nonfinite is None else arrived_nonfinite
     if layer.nonlinearity and x.dim() > 0:
-        unit_dim = 1 if units_in_dim_1 and x.dim() > 2 else x.dim() - 1
-        reading.active = active_counts(x, unit_dim, non_negative=layer.non_negative)
+        reading.active = active_counts(x, unit_dim_of(x, unit_dim), non_negative=layer.non_negative)
         if layer.bounds:
             reading.saturated = saturated_count(x, layer.bounds)
     if histogram:
@@ -134,6 +181,12 @@ def nonfinite_among(inputs: Any) -> Number:
     """NaN and Inf in all tensors that a layer is given: positional, by keyword, nested."""
     given = [t.detach() for t in tensors_in(inputs) if t.is_floating_point() or t.is_complex()]
     return sum((number(count_nonfinite(t)) for t in given), 0.0)
+
+
+def _is_plain(x: Tensor) -> bool:
+    """Whether its values can be looked at as an array."""
+    odd = x.is_nested or x.is_meta or is_functorch_wrapped_tensor(x)
+    return x.layout is torch.strided and not odd
 
 
 def _absence(output: Tensor | None) -> str:
@@ -163,7 +216,7 @@ def pooled(passes: Iterable[ForwardPass]) -> dict[CallKey, CallReading]:
     for forward_pass in passes:
         if not forward_pass.backpropagated:
             continue
-        for key, reading in forward_pass.readings.items():
+        for key, reading in forward_pass.counted.items():
             if key in result:
                 result[key].pool(reading)
             else:

@@ -31,6 +31,9 @@ ABSENCE_REASONS: tuple[str, ...] = (
     "not measured",
     "not in an optimizer",
     "compiled",
+    "several backward passes",  # through one forward pass: their gradients add up, their norms do not
+    "recomputed",  # within the backward pass, so that it is not known which call a gradient is of
+    "no plain tensor",  # sparse, nested, or batched by vmap
 )
 """Why a value is absent. The position is the code written to the log: append only, never reorder."""
 

@@ -1,5 +1,6 @@
 """The probe against plain autograd on a copy, in every case where watching is known to go wrong."""
 
+import contextlib
 import copy
 import gc
 import io
@@ -19,7 +20,8 @@ from torch.nn.modules import module as torch_module
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from nnvis.errors import InputError
-from nnvis.probe import Probe, statistics
+from nnvis.probe import Probe, measuring, statistics
+from nnvis.probe import probe as probe_module
 from nnvis.record.vocabulary import ABSENCE_REASONS, HISTOGRAM_EDGES, LAYER_QUANTITIES, LayerValues, Measurement
 
 
@@ -678,3 +680,64 @@ def test_no_device_is_waited_for_inside_forward_and_backward(monkeypatch):
     assert counter.seen == []
     assert written.value("grad_norm", "0") > 0
     assert written[0].histograms["grad"].counts.sum() > 0
+
+
+def measured_steps(device: str, guard, dtype: torch.dtype = torch.float32) -> Steps:
+    """Three measured steps, of which nothing but the end may wait for the device."""
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv2d(1, 3, 3, bias=False),
+        nn.BatchNorm2d(3),
+        nn.ReLU(inplace=True),
+        nn.Flatten(),
+        nn.Linear(12, 3),
+        nn.Sigmoid(),
+    ).to(device, dtype)
+    inputs = [batch(5, 1, 4, 4, seed=k).to(device, dtype) for k in range(6)]
+    optimizer, written = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9), Steps()
+    probe = Probe(model, [optimizer], write=written.append, every=1, histogram_every=1, spoilt=written.append)
+    with probe:
+        with guard:
+            for pair in zip(inputs[::2], inputs[1::2], strict=True):
+                optimizer.zero_grad()
+                for part in pair:
+                    probe.log({"loss": (loss := model(part).square().mean())})
+                    loss.backward()
+                nn.utils.clip_grad_norm_(model.parameters(), 0.01)
+                optimizer.step()
+        assert not written  # all of it is told later
+    assert not probe.failure
+    assert [m.step for m in written] == [0, 1, 2]
+    return written
+
+
+def test_no_device_is_waited_for_in_a_measured_step(monkeypatch):
+    """In float64, which is read on a CPU as on a device."""
+    expected = measured_steps("cpu", contextlib.nullcontext(), torch.float64)
+    for module in (statistics, measuring, probe_module):
+        monkeypatch.setattr(module, "looking_is_free", lambda x: False)
+    counter = SyncCounter()
+    assert_same_steps(measured_steps("cpu", counter, torch.float64), expected)
+    assert counter.seen == []
+
+
+@pytest.mark.cuda
+def test_no_gpu_is_waited_for_in_a_measured_step():
+    @contextlib.contextmanager
+    def waiting_is_an_error():
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            yield
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+
+    found = measured_steps("cuda", waiting_is_an_error())
+    assert_same_steps(found, measured_steps("cpu", contextlib.nullcontext()), rtol=2e-3)
+
+
+def assert_same_steps(found: Steps, expected: Steps, rtol: float = 1e-5) -> None:
+    for ours, theirs in zip(found, expected, strict=True):
+        assert ours.scalars == pytest.approx(theirs.scalars, rel=rtol)
+        for quantity, column in theirs.layers.items():
+            values = ours.layers[quantity].values
+            np.testing.assert_allclose(values, column.values, rtol=rtol, atol=1e-6, err_msg=quantity)
