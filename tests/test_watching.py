@@ -369,7 +369,7 @@ HOOKS = [
     "nnvis.probe.probe.read_gradient",
     "nnvis.probe.probe.is_wrapper",
     "nnvis.probe.probe.Pending",
-    "nnvis.probe.probe.Probe._await_end_of_backward",
+    "nnvis.probe.probe.Probe._backward_begins",
     "nnvis.probe.probe.Probe.log",
     "nnvis.probe.probe.ParameterReadings.read_gradients",
     "nnvis.probe.probe.ParameterReadings.before_update",
