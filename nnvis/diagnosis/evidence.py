@@ -155,6 +155,12 @@ def fact(run: Run, *path: str) -> Any:
     return value
 
 
+def spoilt_data(run: Run) -> tuple[str, ...]:
+    """Which of the probe rows' inputs and targets hold NaN or Inf."""
+    sizes = {part: (fact(run, part) or {}).get("rms", 0.0) for part in ("inputs", "targets")}
+    return tuple(part for part, rms in sizes.items() if rms is None or not math.isfinite(rms))
+
+
 # ---------------------------------------------------------------- layers
 
 

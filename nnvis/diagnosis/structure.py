@@ -86,7 +86,7 @@ def _no_probability(last: str, kind: str) -> Iterator[Mismatch]:
 
 
 def _out_of_reach(last: str, width: int, kind: str, targets: dict[str, Any], outside: float) -> Iterator[Mismatch]:
-    if not targets.get("known") or last not in _RANGES:
+    if not targets.get("known") or targets["low"] is None or last not in _RANGES:  # None: there is NaN among them
         return
     low, high = _RANGES[last]
     slack = outside * (high - low) if math.isfinite(high) else outside * targets["std"]

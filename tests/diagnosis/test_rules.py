@@ -201,6 +201,18 @@ def test_reasons_for_not_judging_progress(run: Run, reason: str) -> None:
         stuck(run)
 
 
+@pytest.mark.parametrize("spoilt", [None, NAN, math.inf])  # as read back from a record, and live
+@pytest.mark.parametrize("part", ["inputs", "targets"])
+def test_nan_in_the_data_is_the_cause_of_nan_and_no_scale(part: str, spoilt: float | None) -> None:
+    changed = dict.fromkeys(("rms", "mean_over_std") if part == "inputs" else ("rms", "std", "mean", "low"), spoilt)
+    known = facts(inputs=changed) if part == "inputs" else regression(**changed)
+    known["output"]["activations"] = ["sigmoid"]
+    found = diagnose(record(known=known, at={0: {"diagnosis_nonfinite": np.array([3, 1, 0])}}))
+    (finding,) = [f for f in found if f.symptom == "nonfinite_values"]
+    assert finding.causes == (f"NaN or Inf in the {part} of the probe rows",)
+    assert found.not_judged[f"unnormalized_{part}"] == f"the {part} hold NaN or Inf"
+
+
 def test_nonlinearities_that_are_functions_are_not_judged() -> None:
     layers = [{**row, "nonlinearity": False} for row in facts()["layers"]]
     unseen = {"diagnosis_slope_quantiles": np.full((5, 21), NAN), "diagnosis_flat_fraction": np.full(5, NAN)}
