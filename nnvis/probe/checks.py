@@ -83,11 +83,15 @@ class Checker:
         """`forward` calls the model, in autocast say. Of more than 1024 rows some are picked, always the same;
         `most_rows` is how many it was at most, where a run goes on.
 
+        `loss_fn` is called many times in a check. What a module holds is afterwards as it was; what a plain function
+        keeps between its calls is not seen, and so not put back: make a module of it.
+
         Raises ValueError for fewer than 2 rows.
         """
         inner = getattr(model, "_orig_mod", model)
         self._model: nn.Module = inner.module if isinstance(inner, DistributedDataParallel) else inner
         self._loss_fn = loss_fn
+        self._aside = nn.ModuleList([m for m in (self._model, loss_fn) if isinstance(m, nn.Module)])
         self._forward = forward or self._call
         self._rows = rows.some(MOST_ROWS)
         if len(self._rows) < FEWEST_ROWS:
@@ -106,7 +110,7 @@ class Checker:
         rows = self._rows
         watched = min(GRADIENT_ROWS, len(rows)) // self._batches * self._batches
         seen = _Seen(self._model, watched, self._batches)
-        with on_the_side(self._model):
+        with on_the_side(self._aside):
             outputs, loss, losses = self._with_gradients(rows.part(0, watched), seen)
             if not self._facts:
                 rows = self._keep_rows(seen)
@@ -171,7 +175,7 @@ class Checker:
         tensor = first_tensor(outputs)
         if tensor is not None and tensor.is_floating_point():
             values["diagnosis_output_range"] = _array(torch.stack([*tensor.detach().double().aminmax()]))
-            if self._classes is not None:
+            if self._classes is not None and len(tensor) == len(self._classes):
                 right = self._answers(tensor) == self._classes
                 values["diagnosis_recall"] = np.array(
                     [
@@ -188,7 +192,7 @@ class Checker:
         return (outputs.reshape(len(outputs)) > (0.0 if self._loss.kind == "binary_cross_entropy" else 0.5)).long()
 
     def _validation_losses(self, val: Rows) -> FloatArray:
-        with on_the_side(self._model, own_statistics=False), torch.no_grad():
+        with on_the_side(self._aside, own_statistics=False), torch.no_grad():
             parts = [self._forward(val.part(i, i + GRADIENT_ROWS).inputs) for i in range(0, len(val), GRADIENT_ROWS)]
             losses = references.rows_loss(self._loss_fn, _joined(parts), val.targets)
         return np.full(len(val), np.nan) if losses is None else _array(losses)
@@ -588,10 +592,15 @@ def _mapped(value: Any, function: Callable[[Tensor], Tensor]) -> Any:
     if isinstance(value, Tensor):
         return function(value)
     if isinstance(value, dict):
-        return {key: _mapped(item, function) for key, item in value.items()}
-    if isinstance(value, tuple) and hasattr(value, "_fields"):
-        return type(value)(*(_mapped(item, function) for item in value))
-    return type(value)(_mapped(item, function) for item in value) if isinstance(value, tuple | list) else value
+        return _made_like(value, {key: _mapped(item, function) for key, item in value.items()})
+    return _made_like(value, [_mapped(item, function) for item in value]) if isinstance(value, tuple | list) else value
+
+
+def _made_like(container: Any, items: Any) -> Any:
+    """The container's kind with other items: named tuples and dicts whose keys are attributes stay what they are."""
+    if isinstance(container, dict):
+        return items if type(container) is dict else type(container)(**items)
+    return type(container)(*items) if hasattr(container, "_fields") else type(container)(items)
 
 
 def _tensors(value: Any) -> list[Tensor]:
@@ -601,11 +610,15 @@ def _tensors(value: Any) -> list[Tensor]:
 
 
 def _joined(parts: list[Any]) -> Any:
-    """The outputs of several passes, detached; of what is no tensor the first pass's alone."""
-    parts = [_detached(part) for part in parts]
-    if all(isinstance(part, Tensor) for part in parts) and len({part.shape[1:] for part in parts}) == 1:
-        return torch.cat(parts)
-    return parts[0]
+    """The outputs of several passes, detached, in whatever they come; the first pass's of what has no rows."""
+    first = parts[0]
+    if isinstance(first, Tensor):
+        return torch.cat(parts).detach() if first.dim() and len({p.shape[1:] for p in parts}) == 1 else first.detach()
+    if isinstance(first, dict):
+        return _made_like(first, {key: _joined([part[key] for part in parts]) for key in first})
+    if isinstance(first, tuple | list):
+        return _made_like(first, [_joined(list(items)) for items in zip(*parts, strict=True)])
+    return first
 
 
 def _nonfinite(value: Any) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import random
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
@@ -89,6 +90,40 @@ def test_training_is_bit_identical_with_and_without_checks(checked: int) -> None
     assert weights.keys() == weights2.keys()
     assert all(torch.equal(weights[name], weights2[name]) for name in weights)
     assert rest == rest2
+
+
+class Centred(nn.Module):
+    """A loss that keeps the mean of what it has seen, as DINO's does."""
+
+    centre: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("centre", torch.zeros(3))
+
+    def forward(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        self.centre = 0.9 * self.centre + 0.1 * outputs.detach().mean(dim=0)
+        return F.cross_entropy(outputs - self.centre, targets)
+
+
+def test_a_loss_that_keeps_something_is_as_it_was() -> None:
+    x, y = digits()
+    ends = []
+    for watched in (False, True):
+        torch.manual_seed(0)
+        model, criterion = nn.Linear(6, 3), Centred()
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        checker = Checker(model, criterion, Rows(x, y), val=Rows(x[:40], y[:40])) if watched else None
+        for step in range(4):
+            optimizer.zero_grad()
+            criterion(model(x[:32]), y[:32]).backward()
+            optimizer.step()
+            if checker:
+                checker.check(step)
+        assert criterion.training
+        ends.append((model.weight.detach(), criterion.centre))
+    assert torch.equal(ends[0][0], ends[1][0])
+    assert torch.equal(ends[0][1], ends[1][1])
 
 
 def test_no_hook_and_no_attribute_is_left_behind() -> None:
@@ -366,6 +401,37 @@ def test_several_inputs_tokens_and_recurrent_layers(as_dict: bool) -> None:
     assert np.isfinite(check.values["diagnosis_activation_grad_norm"]).all()
     assert "diagnosis_row_loss_linear" not in check.values
     assert np.isfinite(check.values["diagnosis_row_loss"]).all()
+
+
+class Output(OrderedDict[str, Any]):
+    """Keys that are attributes, too."""
+
+    def __getattr__(self, key: str) -> Any:
+        return self[key]
+
+
+@pytest.mark.parametrize(
+    ("wrapped", "logits"),
+    [
+        (lambda z: {"logits": z, "hidden": (z, z.mean())}, lambda output: output["logits"]),
+        (lambda z: (z, [z * 2]), lambda output: output[0]),
+        (lambda z: Rows(z, None), lambda output: output.inputs),
+        (lambda z: Output(logits=z), lambda output: output.logits),
+    ],
+    ids=["dict", "tuple", "named tuple", "attributes"],
+)
+def test_all_rows_are_looked_at_in_outputs_of_any_kind(wrapped: Any, logits: Any) -> None:
+    x, y = digits(rows=400)
+    model = chain(nn.Linear(6, 3))
+    checker = Checker(
+        model, lambda o, t: F.cross_entropy(logits(o), t), Rows(x, y), val=Rows(x, y), forward=lambda x: wrapped(model(x))
+    )
+    check = checker.check(0)
+    inputs, targets = checker._rows
+    right = model(inputs).argmax(dim=1) == targets
+    np.testing.assert_allclose(
+        check.values["diagnosis_recall"], [float(right[targets == c].double().mean()) for c in range(3)], rtol=1e-6
+    )
 
 
 def test_a_loss_without_rows_is_said_to_have_none() -> None:
