@@ -24,6 +24,7 @@ from nnvis.diagnosis.evidence import (
     linear_loss,
     newest_step,
     require_late,
+    require_rows,
     row_losses,
     stuck,
 )
@@ -79,6 +80,7 @@ def underfitting(run: Run, *, margin: float = 0.05) -> list[Finding]:
     linear = linear_loss(run)
     if linear is None:
         raise NotJudged("there is no linear baseline for these inputs and this loss")
+    require_rows(run)
     constant = constant_loss(run)
     scale = float(np.abs(constant).mean())
     worse = [interval((row_losses(check) - linear) / scale) for check in last_two(run)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any, get_args
 
 import numpy as np
@@ -211,6 +212,26 @@ def test_nan_in_the_data_is_the_cause_of_nan_and_no_scale(part: str, spoilt: flo
     (finding,) = [f for f in found if f.symptom == "nonfinite_values"]
     assert finding.causes == (f"NaN or Inf in the {part} of the probe rows",)
     assert found.not_judged[f"unnormalized_{part}"] == f"the {part} hold NaN or Inf"
+
+
+@pytest.mark.parametrize("summed", [False, True])
+@pytest.mark.parametrize("weighed", [1.0, 1.5])
+def test_rows_that_do_not_make_up_the_loss_of_a_batch_are_not_judged_by(summed: bool, weighed: float) -> None:
+    """A batch takes 256 rows: the loss of these, and of half of them."""
+    run = record(STUCK)
+    made = []
+    for check in run.checks:
+        halves = [check.values["diagnosis_row_loss"][:count] for count in (256, 128)]
+        together = np.array([weighed * (half.sum() if summed else half.mean()) for half in halves])
+        made.append(replace(check, values={**check.values, "diagnosis_batch_loss": together}))
+    found = diagnose(replace(run, checks=tuple(made)))
+    judged = {"not_learning", "underfitting", "bad_labels"}
+    if weighed == 1:
+        assert not judged & set(found.not_judged)
+        assert {f.symptom for f in found} == {"not_learning", "underfitting"}
+    else:
+        assert not found.findings
+        assert all("do not make up that of a batch" in found.not_judged[symptom] for symptom in judged)
 
 
 def test_nonlinearities_that_are_functions_are_not_judged() -> None:

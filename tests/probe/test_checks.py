@@ -424,7 +424,11 @@ def test_all_rows_are_looked_at_in_outputs_of_any_kind(wrapped: Any, logits: Any
     x, y = digits(rows=400)
     model = chain(nn.Linear(6, 3))
     checker = Checker(
-        model, lambda o, t: F.cross_entropy(logits(o), t), Rows(x, y), val=Rows(x, y), forward=lambda x: wrapped(model(x))
+        model,
+        lambda o, t: F.cross_entropy(logits(o), t),
+        Rows(x, y),
+        val=Rows(x, y),
+        forward=lambda x: wrapped(model(x)),
     )
     check = checker.check(0)
     inputs, targets = checker._rows
