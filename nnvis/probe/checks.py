@@ -243,7 +243,7 @@ class Checker:
         elif math.isclose(ratios[0], len(rows), rel_tol=1e-2):
             facts["reduction"] = "sum"
         if self._loss.of_probabilities or self._loss.kind == "cross_entropy_normalised":
-            impossible = references.rows_loss(function, torch.zeros_like(outputs[:2]), targets[:2])
+            impossible = references.rows_loss(function, _sure_and_wrong(outputs[:2], targets[:2]), targets[:2])
             facts["unstable"] = impossible is not None and not bool(torch.isfinite(impossible).all())
         return facts
 
@@ -534,9 +534,13 @@ def _target_facts(targets: Any, outputs: Tensor | None) -> dict[str, Any]:
 def _output_facts(outputs: Tensor | None, graph: Graph | None) -> dict[str, Any]:
     if outputs is None:
         return {"known": False}
+    sums = None
+    if outputs.dim() == 2 and outputs.is_floating_point():
+        sums = float(outputs.detach().double().logsumexp(dim=1).abs().max())
     return {
         "known": True,
         "shape": list(outputs.shape[1:]),
+        "largest_log_sum": sums,  # 0 where outputs are log probabilities
         "activations": list(graph.output_activations) if graph else [],
         "in_graph": bool(graph and graph.operations),
     }
@@ -556,6 +560,14 @@ def _is_broadcast(loss_fn: LossFunction, outputs: Tensor, targets: Any) -> bool:
     by_row = math.nan if rows is None else float(rows.mean())
     same_shape = float(loss_fn(wanted.reshape(outputs.shape), targets.reshape(outputs.shape)).mean())
     return whole > 1.5 * by_row + 1e-9 and whole > 1.5 * same_shape + 1e-9
+
+
+def _sure_and_wrong(outputs: Tensor, targets: Tensor) -> Tensor:
+    """Probabilities as softmax and sigmoid give them where they overflow: 0 for the target, 1 for something else."""
+    share = references.class_shares(targets, outputs.shape)
+    if share is not None:
+        return torch.zeros_like(outputs).scatter_(1, share.argmin(dim=1, keepdim=True), 1.0)
+    return (targets.reshape(outputs.shape) < 0.5).to(outputs.dtype)
 
 
 def _classes(targets: Any, outputs: Tensor | None) -> Tensor | None:

@@ -75,7 +75,7 @@ SICK: list[tuple[str, Run, str]] = [
     ("unnormalized_targets", record(STUCK, regression(std=300.0)), "error"),
     ("unnormalized_targets", record(known=regression(mean=100.0)), "warning"),
     ("output_mismatch", record(known=facts(output={"activations": ["softmax"]})), "error"),
-    ("output_mismatch", record(known=facts(output={"activations": ["softmax"], "shape": [1]})), "error"),
+    ("output_mismatch", record(known=facts(output={"activations": ["softmax"], "shape": [1]}), everywhere={"diagnosis_output_range": np.ones(2)}), "error"),  # noqa: E501
     ("output_mismatch", record(known=regression() | {"output": facts(output={"activations": ["tanh"]})["output"]}), "error"),  # noqa: E501
     ("output_mismatch", record(known=facts(loss={"kind": "nll"})), "error"),
     ("output_mismatch", record(known=facts(loss={"kind": "cross_entropy_of_probabilities"})), "error"),
@@ -157,6 +157,9 @@ HEALTHY: list[tuple[str, str, Run]] = [
     ("bad_initial_loss", "half a nat above", record((1 + 0.5 / CONSTANT, 0.5, 0.3, 0.2, 0.1))),
     ("output_mismatch", "log softmax before nll", record(known=facts(output={"activations": ["logsoftmax"]}, loss={"kind": "nll"}))),  # noqa: E501
     ("output_mismatch", "sigmoid and targets in [0, 1]", record(known=regression(low=0.0, high=1.0) | {"output": facts(output={"activations": ["sigmoid"], "shape": [1]})["output"]})),  # noqa: E501
+    ("output_mismatch", "one column of a softmax", record(known=facts(output={"activations": ["softmax"], "shape": []}, loss={"kind": "binary_cross_entropy_of_probabilities"}), everywhere={"diagnosis_output_range": np.array([0.0, 1.0])})),  # noqa: E501
+    ("output_mismatch", "probabilities made in some other way", record(known=facts(loss={"kind": "binary_cross_entropy_of_probabilities"}), everywhere={"diagnosis_output_range": np.array([1e-7, 1.0])})),  # noqa: E501
+    ("output_mismatch", "log probabilities made in some other way", record(known=facts(output={"largest_log_sum": 1e-6}, loss={"kind": "nll"}))),  # noqa: E501
     ("class_imbalance", "rare, but right", record(known=facts(targets={"counts": [130, 130, 130, 10]}))),
 ]  # fmt: skip
 

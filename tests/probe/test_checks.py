@@ -379,6 +379,43 @@ def test_the_graph_tells_what_stands_before_the_loss() -> None:
     assert (graph.output_activations, graph.pairs, graph.predecessors["second"]) == ((), [], {"first"})
 
 
+@pytest.mark.parametrize(
+    ("forward", "activations"),
+    [
+        (lambda z: torch.sigmoid(z[:, None])[:, -1, 0], ["sigmoid"]),
+        (lambda z: torch.log_softmax(z[:, None], -1)[:, -1], ["logsoftmax"]),
+        (lambda z: torch.sigmoid(z).clamp(1e-6, 1 - 1e-6), ["sigmoid"]),
+        (lambda z: z - z.logsumexp(dim=1, keepdim=True), []),
+    ],
+)
+def test_what_is_picked_of_an_output_keeps_its_activation(forward: Any, activations: list[str]) -> None:
+    x, y = digits()
+    model = chain(nn.Linear(6, 3))
+    check = Checker(
+        model, lambda o, t: o.square().mean() + 0 * t.sum(), Rows(x, y), forward=lambda x: forward(model(x))
+    ).check(0)
+    assert check.facts["output"]["activations"] == activations
+    if forward(model(x)).max() <= 0:
+        assert check.facts["output"]["largest_log_sum"] == pytest.approx(0, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("loss_fn", "width", "unstable"),
+    [
+        (lambda o, t: F.nll_loss(o.log(), t), 3, True),
+        (lambda o, t: F.nll_loss((o / o.sum(1, keepdim=True)).clamp(1e-7, 1).log(), t), 3, False),  # as Keras does
+        (lambda o, t: -(t * o.log() + (1 - t) * (1 - o).log()).mean(), 1, True),
+        (nn.BCELoss(), 1, False),
+    ],
+)
+def test_a_log_is_unstable_where_a_sure_and_wrong_output_breaks_it(loss_fn: Any, width: int, unstable: bool) -> None:
+    x, y = digits()
+    targets = y if width > 1 else (y[:, None] > 0).float()
+    squash = nn.Softmax(1) if width > 1 else nn.Sigmoid()
+    check = Checker(chain(nn.Linear(6, width), squash), loss_fn, Rows(x, targets)).check(0)
+    assert check.facts["loss"]["unstable"] is unstable
+
+
 # ---------------------------------------------------------------- all kinds of models
 
 
