@@ -126,7 +126,11 @@ def overfitting(run: Run, *, level: float = 0.01, least: float = 0.1, of_constan
     best = int(np.nanargmin(np.where(np.isfinite(means), means, np.inf)))
     if best > len(with_val) - 3:
         return []
-    training = [float(row_losses(check).mean()) for check in (with_val[best], with_val[-1])]
+    # in eval mode as well: running statistics that lag behind are no fault of the weights
+    training = [
+        float(check.values.get("diagnosis_row_loss_eval", row_losses(check)).mean())
+        for check in (with_val[best], with_val[-1])
+    ]
     if not training[1] < training[0]:
         return []
     rises = [interval(losses[i] - losses[best], 1 - 2 * level) for i in (-2, -1)]

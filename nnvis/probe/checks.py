@@ -34,7 +34,7 @@ MOST_ROWS = 1024
 GRADIENT_ROWS = 256
 MOST_PRODUCTS = 150_000_000
 """Of large networks so many rows are looked at, 256 at least, as take this number of multiplications forward."""
-BATCHES, FEWEST_ROWS = 8, 2
+BATCHES, LEAST_ROWS = 8, 2
 QUANTILES = 21
 SAME = 1e-6
 """Two units are twins where their weights differ by less than this share of their norm."""
@@ -94,8 +94,8 @@ class Checker:
         self._aside = nn.ModuleList([m for m in (self._model, loss_fn) if isinstance(m, nn.Module)])
         self._forward = forward or self._call
         self._rows = rows.some(MOST_ROWS)
-        if len(self._rows) < FEWEST_ROWS:
-            raise ValueError(f"a check needs at least {FEWEST_ROWS} rows, got {len(self._rows)}")
+        if len(self._rows) < LEAST_ROWS:
+            raise ValueError(f"a check needs at least {LEAST_ROWS} rows, got {len(self._rows)}")
         self._batches = min(BATCHES, len(self._rows))  # the XOR table has four rows
         self._most_rows = most_rows
         self._val = val.some(MOST_ROWS) if val is not None and len(val) else None
@@ -125,7 +125,9 @@ class Checker:
                 values["diagnosis_duplicate_fraction"] = shares = seen.twins(self._graph)
                 self._twins = bool(np.nan_to_num(shares).any())
         if self._val is not None:
-            values["diagnosis_row_loss_val"] = self._validation_losses(self._val)
+            values["diagnosis_row_loss_val"] = self._losses_in_eval_mode(self._val)
+            if any(isinstance(m, _NormBase) and m.track_running_stats for m in self._model.modules()):
+                values["diagnosis_row_loss_eval"] = self._losses_in_eval_mode(self._rows)
         values["diagnosis_nonfinite"] = np.array(
             [_nonfinite(outputs), _nonfinite(loss), sum(_nonfinite(g) for g in seen.gradients)], float
         )
@@ -191,11 +193,11 @@ class Checker:
             return outputs.argmax(dim=1)
         return (outputs.reshape(len(outputs)) > (0.0 if self._loss.kind == "binary_cross_entropy" else 0.5)).long()
 
-    def _validation_losses(self, val: Rows) -> FloatArray:
+    def _losses_in_eval_mode(self, rows: Rows) -> FloatArray:
         with on_the_side(self._aside, own_statistics=False), torch.no_grad():
-            parts = [self._forward(val.part(i, i + GRADIENT_ROWS).inputs) for i in range(0, len(val), GRADIENT_ROWS)]
-            losses = references.rows_loss(self._loss_fn, _joined(parts), val.targets)
-        return np.full(len(val), np.nan) if losses is None else _array(losses)
+            parts = [self._forward(rows.part(i, i + GRADIENT_ROWS).inputs) for i in range(0, len(rows), GRADIENT_ROWS)]
+            losses = references.rows_loss(self._loss_fn, _joined(parts), rows.targets)
+        return np.full(len(rows), np.nan) if losses is None else _array(losses)
 
     def _look_once(self, outputs: Any, seen: _Seen) -> dict[str, FloatArray]:
         """Facts, and the yardsticks that stay the same."""
@@ -409,7 +411,7 @@ class _Handle:
 
 
 def is_affine(module: nn.Module) -> bool:
-    """Whether the module is a linear map with a bias."""
+    """Whether the module is a linear map, with a bias or without."""
     return isinstance(module, nn.Linear | _ConvNd)
 
 

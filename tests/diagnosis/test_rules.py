@@ -150,6 +150,7 @@ HEALTHY: list[tuple[str, str, Run]] = [
     ("symmetric_units", "at the start alone", record(at={0: TWINS})),
     ("symmetric_units", "not looked for any more", record(at={400: {"diagnosis_duplicate_fraction": np.full(5, NAN)}})),
     ("overfitting", "the gap alone", record(FELL, everywhere={"diagnosis_row_loss_val": np.full(ROWS, 0.9)})),
+    ("overfitting", "running statistics lag behind", record(FELL, at={step: {**values, "diagnosis_row_loss_eval": values["diagnosis_row_loss_val"]} for step, values in RISING_VAL.items()})),  # noqa: E501
     ("learning_rate_too_high", "one check above the best", record((1.0, 0.2, 0.8, 0.2, 0.15))),
     ("not_learning", "before a fifth of the budget", record(STUCK, summary={"budget": 40_000})),
     ("not_learning", "one check without progress", record((1.0, 0.8, 0.8, 0.8, 1.0))),

@@ -416,6 +416,20 @@ def test_a_log_is_unstable_where_a_sure_and_wrong_output_breaks_it(loss_fn: Any,
     assert check.facts["loss"]["unstable"] is unstable
 
 
+@pytest.mark.parametrize("normed", [False, True])
+def test_training_rows_are_looked_at_as_validation_rows_are(normed: bool) -> None:
+    x, y = digits()
+    model = chain(nn.Linear(6, 8), nn.BatchNorm1d(8) if normed else nn.Tanh(), nn.Linear(8, 3))
+    checker = Checker(model, nn.CrossEntropyLoss(), Rows(x, y), val=Rows(x[:40], y[:40]))
+    values = checker.check(0).values
+    assert ("diagnosis_row_loss_eval" in values) is normed
+    if normed:
+        inputs, targets = checker._rows
+        expected = F.cross_entropy(model.eval()(inputs), targets, reduction="none").detach()
+        np.testing.assert_allclose(values["diagnosis_row_loss_eval"], expected, rtol=1e-5)
+        assert not np.allclose(values["diagnosis_row_loss_eval"], values["diagnosis_row_loss"], rtol=1e-2)
+
+
 # ---------------------------------------------------------------- all kinds of models
 
 
