@@ -87,8 +87,8 @@ def watch(
     a loop alone does not show: at step 0 and at times later the model runs on up to 1024 of these rows, on the side.
     `val_data` are rows that it is not trained on. A tuple or dict of inputs is spread over the model's arguments.
 
-    The training stays the same bit for bit. Raises InputError for arguments that cannot be, and for a `log_dir` that
-    holds a run already.
+    The training stays the same bit for bit, unless `loss_fn` is a plain function that keeps something between calls.
+    Raises InputError for arguments that cannot be, and for a `log_dir` that holds a run already.
     """
     if not isinstance(model, nn.Module):
         raise InputError(f"watch: model should be a torch.nn.Module, got {type(model).__name__}")

@@ -409,7 +409,8 @@ def test_a_fault_in_any_hook_spares_the_training(tmp_path, monkeypatch, place):
     train(alone, sgd(alone), 27)
     torch.manual_seed(1)
     every = schedule if place == "the schedule" else 1
-    probe = nnvis.watch(model, optimizer, log_dir=tmp_path, every=every)
+    rows = {"loss_fn": nn.CrossEntropyLoss(), "probe_data": data()} if "Examination" in place else {}
+    probe = nnvis.watch(model, optimizer, log_dir=tmp_path, every=every, **rows)
     with pytest.warns(UserWarning, match="stops measuring, training goes on: OSError.*No space left") as told:
         train_on(model, optimizer)
     probe.close()

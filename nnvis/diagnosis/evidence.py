@@ -23,6 +23,7 @@ from nnvis.record.vocabulary import BoolArray, Check, FloatArray, IntArray
 CONFIDENCE = 0.99
 FEWEST_ROWS = 32
 """Nobody probes with fewer rows out of many: fewer are the whole table, and nothing has to be inferred from them."""
+_GRADIENT_ROWS = 256  # of a check, at most
 FEWEST_STEPS = 50
 """A run of fewer updates has hardly begun: nothing is said about what it did not reach."""
 BUDGET_SHARE = 0.2
@@ -155,6 +156,12 @@ def fact(run: Run, *path: str) -> Any:
     return value
 
 
+def spoilt_data(run: Run) -> tuple[str, ...]:
+    """Which of the probe rows' inputs and targets hold NaN or Inf."""
+    sizes = {part: (fact(run, part) or {}).get("rms", 0.0) for part in ("inputs", "targets")}
+    return tuple(part for part, rms in sizes.items() if rms is None or not math.isfinite(rms))
+
+
 # ---------------------------------------------------------------- layers
 
 
@@ -216,11 +223,33 @@ def row_losses(check: Check) -> FloatArray:
     return rows
 
 
+def require_rows(run: Run, *, apart: float = 0.01) -> None:
+    """Raises NotJudged where the losses of single rows do not make up that of a batch, as their mean or sum.
+
+    Class weights cancel in a row alone, and a ranking loss compares rows: then a gain by rows means nothing. Where
+    outputs are broadcast against targets a row alone shows what was meant, and is judged by.
+    """
+    if fact(run, "loss", "broadcast"):
+        return
+    rounding = 1e-3 * np.abs(row_losses(checks(run)[0])).mean()
+    for check in checks(run):
+        together, rows = check.values.get("diagnosis_batch_loss"), row_losses(check)
+        if together is None or not np.isfinite(together).all():
+            continue
+        batches = check.values["diagnosis_activation_norm"].shape[1]
+        watched = min(_GRADIENT_ROWS, len(rows)) // batches * batches
+        for whole, part in zip(together, (rows[:watched], rows[: watched // 2]), strict=True):
+            off = min(abs(whole - part.mean()), abs(whole - part.sum()) / len(part))
+            if not off <= apart * max(np.abs(part).mean(), np.nan_to_num(rounding, posinf=0)):
+                raise NotJudged("the losses of single rows do not make up that of a batch: it weighs or compares them")
+
+
 @lru_cache(maxsize=1)  # the rules ask for it one after the other
 def _progress(run_checks: _Same) -> tuple[Progress, ...]:
     run = run_checks.run
     constant = constant_loss(run)
     scale = float(np.abs(constant).mean())
+    require_rows(run)
     found = []
     for check in checks(run):
         losses = row_losses(check)

@@ -24,6 +24,7 @@ from nnvis.diagnosis.evidence import (
     linear_loss,
     newest_step,
     require_late,
+    require_rows,
     row_losses,
     stuck,
 )
@@ -79,6 +80,7 @@ def underfitting(run: Run, *, margin: float = 0.05) -> list[Finding]:
     linear = linear_loss(run)
     if linear is None:
         raise NotJudged("there is no linear baseline for these inputs and this loss")
+    require_rows(run)
     constant = constant_loss(run)
     scale = float(np.abs(constant).mean())
     worse = [interval((row_losses(check) - linear) / scale) for check in last_two(run)]
@@ -124,7 +126,11 @@ def overfitting(run: Run, *, level: float = 0.01, least: float = 0.1, of_constan
     best = int(np.nanargmin(np.where(np.isfinite(means), means, np.inf)))
     if best > len(with_val) - 3:
         return []
-    training = [float(row_losses(check).mean()) for check in (with_val[best], with_val[-1])]
+    # in eval mode as well: running statistics that lag behind are no fault of the weights
+    training = [
+        float(check.values.get("diagnosis_row_loss_eval", row_losses(check)).mean())
+        for check in (with_val[best], with_val[-1])
+    ]
     if not training[1] < training[0]:
         return []
     rises = [interval(losses[i] - losses[best], 1 - 2 * level) for i in (-2, -1)]

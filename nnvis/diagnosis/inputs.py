@@ -14,6 +14,7 @@ from nnvis.diagnosis.evidence import (
     interval,
     last_two,
     linear_loss,
+    spoilt_data,
 )
 from nnvis.diagnosis.remedies import remedies
 from nnvis.record.run import Run
@@ -32,6 +33,8 @@ def unnormalized_inputs(
     facts = fact(run, "inputs")
     if not facts or not facts.get("numbers"):
         raise NotJudged("the inputs are no floating numbers, or not known")
+    if "inputs" in spoilt_data(run):
+        raise NotJudged("the inputs hold NaN or Inf")
     start = checks(run)[0]
     first = next((row for row in start.facts["layers"] if row["parameters"]), None)
     if first is None or first["norm"]:
@@ -77,6 +80,8 @@ def unnormalized_targets(run: Run, *, low: float = 0.03, high: float = 10.0, off
         raise NotJudged("the targets are not known")
     if "counts" in facts or kind not in ("mean_squared_error", "mean_absolute_error", "other"):
         return []
+    if "targets" in spoilt_data(run):
+        raise NotJudged("the targets hold NaN or Inf")
     problems = []
     if not low <= facts["std"] <= high:
         limit = high if facts["std"] > high else low

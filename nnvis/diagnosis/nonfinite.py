@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from nnvis.diagnosis.evidence import spoilt_data
 from nnvis.diagnosis.remedies import remedies
 from nnvis.record.run import Run
 from nnvis.record.vocabulary import Finding
@@ -38,6 +39,8 @@ def nonfinite_values(run: Run, *, back: int = 10) -> list[Finding]:
 
 
 def _causes(run: Run, step: int, back: int) -> tuple[str, ...]:
+    if spoilt := spoilt_data(run):
+        return (f"NaN or Inf in the {' and the '.join(spoilt)} of the probe rows",)
     grown = ("numbers grew beyond all bounds: the learning rate is too high, or the weights start too large",)
     undefined = ("an operation without a value: a log of 0, a division by 0", "NaN in the data")
     if step == 0:  # nothing has been learned yet

@@ -45,8 +45,8 @@ def output_mismatch(run: Run, *, outside: float = 0.05) -> list[Finding]:
     activations = output.get("activations") or [""]
     width = output["shape"][-1] if output["shape"] else 1
     found = [
-        *_squashed_twice(activations, width, kind),
-        *_no_probability(activations[0], kind),
+        *_squashed_twice(activations, width, kind, always_1=_within(run, 1.0, 1.0)),
+        *_no_probability(run, activations[0], kind),
         *_out_of_reach(activations[0], width, kind, fact(run, "targets") or {}, outside),
     ]
     if activations[0] == "relu" and not found:
@@ -57,9 +57,15 @@ def output_mismatch(run: Run, *, outside: float = 0.05) -> list[Finding]:
     return _finding("output_mismatch", checks(run)[0].layers[-1:], found)
 
 
-def _squashed_twice(activations: list[str], width: int, kind: str) -> Iterator[Mismatch]:
+def _within(run: Run, low: float, high: float, slack: float = 1e-6) -> bool:
+    """Whether all outputs lay in a range, at all checks."""
+    ranges = [check.values.get("diagnosis_output_range") for check in checks(run)]
+    return all(r is not None and low - slack <= r[0] and r[1] <= high + slack for r in ranges)
+
+
+def _squashed_twice(activations: list[str], width: int, kind: str, *, always_1: bool) -> Iterator[Mismatch]:
     last, twice = activations[0], "the loss takes logits, and gets probabilities: softmax or sigmoid twice"
-    if last == "softmax" and width == 1:
+    if last == "softmax" and width == 1 and always_1:  # not one column of several
         yield Mismatch("error", "softmax over a single output is 1 whatever the input", "softmax over one unit", 1.0)
     elif last == "softmax" and kind == "cross_entropy":
         floor = math.log(math.e + width - 1) - 1
@@ -76,17 +82,19 @@ def _squashed_twice(activations: list[str], width: int, kind: str) -> Iterator[M
         yield Mismatch("warning", text, "relu on the logits")
 
 
-def _no_probability(last: str, kind: str) -> Iterator[Mismatch]:
-    if kind in _OF_PROBABILITIES and last not in ("softmax", "sigmoid"):
+def _no_probability(run: Run, last: str, kind: str) -> Iterator[Mismatch]:
+    """By the operation before the loss, or by the outputs themselves: a network may normalise them in its own way."""
+    if kind in _OF_PROBABILITIES and last not in ("softmax", "sigmoid") and not _within(run, 0.0, 1.0):
         text = f"the loss takes the log of its inputs, and the output ({last or 'no activation'}) is no probability"
         yield Mismatch("error", text, "softmax or sigmoid is missing, or a loss that takes logits")
-    if kind == "nll" and last != "logsoftmax":
+    sums = fact(run, "output", "largest_log_sum")
+    if kind == "nll" and last != "logsoftmax" and not (sums is not None and sums < 1e-2):
         text = "the loss takes log probabilities, and the output is no log softmax: the loss has no lower bound"
         yield Mismatch("error", text, "log_softmax is missing")
 
 
 def _out_of_reach(last: str, width: int, kind: str, targets: dict[str, Any], outside: float) -> Iterator[Mismatch]:
-    if not targets.get("known") or last not in _RANGES:
+    if not targets.get("known") or targets["low"] is None or last not in _RANGES:  # None: there is NaN among them
         return
     low, high = _RANGES[last]
     slack = outside * (high - low) if math.isfinite(high) else outside * targets["std"]

@@ -34,7 +34,7 @@ MOST_ROWS = 1024
 GRADIENT_ROWS = 256
 MOST_PRODUCTS = 150_000_000
 """Of large networks so many rows are looked at, 256 at least, as take this number of multiplications forward."""
-BATCHES, FEWEST_ROWS = 8, 2
+BATCHES, LEAST_ROWS = 8, 2
 QUANTILES = 21
 SAME = 1e-6
 """Two units are twins where their weights differ by less than this share of their norm."""
@@ -83,15 +83,19 @@ class Checker:
         """`forward` calls the model, in autocast say. Of more than 1024 rows some are picked, always the same;
         `most_rows` is how many it was at most, where a run goes on.
 
+        `loss_fn` is called many times in a check. What a module holds is afterwards as it was; what a plain function
+        keeps between its calls is not seen, and so not put back: make a module of it.
+
         Raises ValueError for fewer than 2 rows.
         """
         inner = getattr(model, "_orig_mod", model)
         self._model: nn.Module = inner.module if isinstance(inner, DistributedDataParallel) else inner
         self._loss_fn = loss_fn
+        self._aside = nn.ModuleList([m for m in (self._model, loss_fn) if isinstance(m, nn.Module)])
         self._forward = forward or self._call
         self._rows = rows.some(MOST_ROWS)
-        if len(self._rows) < FEWEST_ROWS:
-            raise ValueError(f"a check needs at least {FEWEST_ROWS} rows, got {len(self._rows)}")
+        if len(self._rows) < LEAST_ROWS:
+            raise ValueError(f"a check needs at least {LEAST_ROWS} rows, got {len(self._rows)}")
         self._batches = min(BATCHES, len(self._rows))  # the XOR table has four rows
         self._most_rows = most_rows
         self._val = val.some(MOST_ROWS) if val is not None and len(val) else None
@@ -106,7 +110,7 @@ class Checker:
         rows = self._rows
         watched = min(GRADIENT_ROWS, len(rows)) // self._batches * self._batches
         seen = _Seen(self._model, watched, self._batches)
-        with on_the_side(self._model):
+        with on_the_side(self._aside):
             outputs, loss, losses = self._with_gradients(rows.part(0, watched), seen)
             if not self._facts:
                 rows = self._keep_rows(seen)
@@ -121,7 +125,9 @@ class Checker:
                 values["diagnosis_duplicate_fraction"] = shares = seen.twins(self._graph)
                 self._twins = bool(np.nan_to_num(shares).any())
         if self._val is not None:
-            values["diagnosis_row_loss_val"] = self._validation_losses(self._val)
+            values["diagnosis_row_loss_val"] = self._losses_in_eval_mode(self._val)
+            if any(isinstance(m, _NormBase) and m.track_running_stats for m in self._model.modules()):
+                values["diagnosis_row_loss_eval"] = self._losses_in_eval_mode(self._rows)
         values["diagnosis_nonfinite"] = np.array(
             [_nonfinite(outputs), _nonfinite(loss), sum(_nonfinite(g) for g in seen.gradients)], float
         )
@@ -171,7 +177,7 @@ class Checker:
         tensor = first_tensor(outputs)
         if tensor is not None and tensor.is_floating_point():
             values["diagnosis_output_range"] = _array(torch.stack([*tensor.detach().double().aminmax()]))
-            if self._classes is not None:
+            if self._classes is not None and len(tensor) == len(self._classes):
                 right = self._answers(tensor) == self._classes
                 values["diagnosis_recall"] = np.array(
                     [
@@ -187,11 +193,11 @@ class Checker:
             return outputs.argmax(dim=1)
         return (outputs.reshape(len(outputs)) > (0.0 if self._loss.kind == "binary_cross_entropy" else 0.5)).long()
 
-    def _validation_losses(self, val: Rows) -> FloatArray:
-        with on_the_side(self._model, own_statistics=False), torch.no_grad():
-            parts = [self._forward(val.part(i, i + GRADIENT_ROWS).inputs) for i in range(0, len(val), GRADIENT_ROWS)]
-            losses = references.rows_loss(self._loss_fn, _joined(parts), val.targets)
-        return np.full(len(val), np.nan) if losses is None else _array(losses)
+    def _losses_in_eval_mode(self, rows: Rows) -> FloatArray:
+        with on_the_side(self._aside, own_statistics=False), torch.no_grad():
+            parts = [self._forward(rows.part(i, i + GRADIENT_ROWS).inputs) for i in range(0, len(rows), GRADIENT_ROWS)]
+            losses = references.rows_loss(self._loss_fn, _joined(parts), rows.targets)
+        return np.full(len(rows), np.nan) if losses is None else _array(losses)
 
     def _look_once(self, outputs: Any, seen: _Seen) -> dict[str, FloatArray]:
         """Facts, and the yardsticks that stay the same."""
@@ -239,7 +245,7 @@ class Checker:
         elif math.isclose(ratios[0], len(rows), rel_tol=1e-2):
             facts["reduction"] = "sum"
         if self._loss.of_probabilities or self._loss.kind == "cross_entropy_normalised":
-            impossible = references.rows_loss(function, torch.zeros_like(outputs[:2]), targets[:2])
+            impossible = references.rows_loss(function, _sure_and_wrong(outputs[:2], targets[:2]), targets[:2])
             facts["unstable"] = impossible is not None and not bool(torch.isfinite(impossible).all())
         return facts
 
@@ -405,7 +411,7 @@ class _Handle:
 
 
 def is_affine(module: nn.Module) -> bool:
-    """Whether the module is a linear map with a bias."""
+    """Whether the module is a linear map, with a bias or without."""
     return isinstance(module, nn.Linear | _ConvNd)
 
 
@@ -530,9 +536,13 @@ def _target_facts(targets: Any, outputs: Tensor | None) -> dict[str, Any]:
 def _output_facts(outputs: Tensor | None, graph: Graph | None) -> dict[str, Any]:
     if outputs is None:
         return {"known": False}
+    sums = None
+    if outputs.dim() == 2 and outputs.is_floating_point():
+        sums = float(outputs.detach().double().logsumexp(dim=1).abs().max())
     return {
         "known": True,
         "shape": list(outputs.shape[1:]),
+        "largest_log_sum": sums,  # 0 where outputs are log probabilities
         "activations": list(graph.output_activations) if graph else [],
         "in_graph": bool(graph and graph.operations),
     }
@@ -552,6 +562,14 @@ def _is_broadcast(loss_fn: LossFunction, outputs: Tensor, targets: Any) -> bool:
     by_row = math.nan if rows is None else float(rows.mean())
     same_shape = float(loss_fn(wanted.reshape(outputs.shape), targets.reshape(outputs.shape)).mean())
     return whole > 1.5 * by_row + 1e-9 and whole > 1.5 * same_shape + 1e-9
+
+
+def _sure_and_wrong(outputs: Tensor, targets: Tensor) -> Tensor:
+    """Probabilities as softmax and sigmoid give them where they overflow: 0 for the target, 1 for something else."""
+    share = references.class_shares(targets, outputs.shape)
+    if share is not None:
+        return torch.zeros_like(outputs).scatter_(1, share.argmin(dim=1, keepdim=True), 1.0)
+    return (targets.reshape(outputs.shape) < 0.5).to(outputs.dtype)
 
 
 def _classes(targets: Any, outputs: Tensor | None) -> Tensor | None:
@@ -588,10 +606,15 @@ def _mapped(value: Any, function: Callable[[Tensor], Tensor]) -> Any:
     if isinstance(value, Tensor):
         return function(value)
     if isinstance(value, dict):
-        return {key: _mapped(item, function) for key, item in value.items()}
-    if isinstance(value, tuple) and hasattr(value, "_fields"):
-        return type(value)(*(_mapped(item, function) for item in value))
-    return type(value)(_mapped(item, function) for item in value) if isinstance(value, tuple | list) else value
+        return _made_like(value, {key: _mapped(item, function) for key, item in value.items()})
+    return _made_like(value, [_mapped(item, function) for item in value]) if isinstance(value, tuple | list) else value
+
+
+def _made_like(container: Any, items: Any) -> Any:
+    """The container's kind with other items: named tuples and dicts whose keys are attributes stay what they are."""
+    if isinstance(container, dict):
+        return items if type(container) is dict else type(container)(**items)
+    return type(container)(*items) if hasattr(container, "_fields") else type(container)(items)
 
 
 def _tensors(value: Any) -> list[Tensor]:
@@ -601,11 +624,15 @@ def _tensors(value: Any) -> list[Tensor]:
 
 
 def _joined(parts: list[Any]) -> Any:
-    """The outputs of several passes, detached; of what is no tensor the first pass's alone."""
-    parts = [_detached(part) for part in parts]
-    if all(isinstance(part, Tensor) for part in parts) and len({part.shape[1:] for part in parts}) == 1:
-        return torch.cat(parts)
-    return parts[0]
+    """The outputs of several passes, detached, in whatever they come; the first pass's of what has no rows."""
+    first = parts[0]
+    if isinstance(first, Tensor):
+        return torch.cat(parts).detach() if first.dim() and len({p.shape[1:] for p in parts}) == 1 else first.detach()
+    if isinstance(first, dict):
+        return _made_like(first, {key: _joined([part[key] for part in parts]) for key in first})
+    if isinstance(first, tuple | list):
+        return _made_like(first, [_joined(list(items)) for items in zip(*parts, strict=True)])
+    return first
 
 
 def _nonfinite(value: Any) -> int:

@@ -16,6 +16,8 @@ _TRANSPARENT = (
     "View", "UnsafeView", "ReshapeAlias", "Reshape", "T", "Transpose", "Permute", "Squeeze", "Unsqueeze", "Expand",
     "Clone", "Alias", "ToCopy", "AsStrided", "Flatten", "Contiguous",
 )  # fmt: skip
+_PICKS = ("Select", "Slice", "Index", "Narrow", "Split", "SplitWithSizes", "Unbind", "Gather", "Clamp")
+"""What leaves an output's values as they are, though not all of them."""
 _ACTIVATIONS = (
     "softmax", "logsoftmax", "sigmoid", "tanh", "relu", "leakyrelu", "elu", "gelu", "silu", "softplus", "exp",
     "hardtanh", "prelu", "logsigmoid", "hardsigmoid", "hardswish", "mish", "softsign", "threshold",
@@ -80,7 +82,7 @@ class Graph:
             name = _name(node)
             if name.lower() in _ACTIVATIONS:
                 found.append(name.lower())
-            elif name not in _TRANSPARENT:
+            elif name not in (*_TRANSPARENT, *_PICKS):
                 break
             node = next((following for following, _ in node.next_functions if following is not None), None)
         return tuple(found)

@@ -68,6 +68,7 @@ DIAGNOSIS_QUANTITIES: dict[str, str] = {
     "diagnosis_output_range": "(2,) smallest and largest output",
     "diagnosis_batch_loss": "(2,) the loss as it was called, of the gradient rows at once, and of half of them",
     "diagnosis_row_loss": "(N,) the loss of each fixed row; NaN everywhere where the loss has no rows",
+    "diagnosis_row_loss_eval": "(N,) the same in eval mode, of networks with running statistics; with val rows only",
     "diagnosis_row_loss_val": "(M,) the same of the validation rows, in eval mode",
     "diagnosis_row_loss_constant": "(N,) of the best predictor that does not see the inputs; once",
     "diagnosis_row_loss_linear": "(N,) of a linear baseline, cross-validated on the fixed rows; once",

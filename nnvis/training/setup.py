@@ -13,7 +13,7 @@ from nnvis.config import Config
 from nnvis.data import Splits
 from nnvis.errors import InputError
 from nnvis.models import build_model
-from nnvis.probe.checks import FEWEST_ROWS, MOST_ROWS, Checker, Rows
+from nnvis.probe.checks import LEAST_ROWS, MOST_ROWS, Checker, Rows
 from nnvis.probe.layers import find_layers
 from nnvis.probe.schedule import FRACTIONS, Schedule
 from nnvis.record import FIGURES_BYTES, EventLog, checks_bytes, expected_bytes, load_run
@@ -112,7 +112,7 @@ def examine(
 ) -> Examination:
     """What looks at fixed rows of the splits while training runs; at nothing where that is off."""
     every = config.diagnosis.every
-    if every is None or len(placed["train"]) < FEWEST_ROWS:
+    if every is None or len(placed["train"]) < LEAST_ROWS:
         return Examination(None, Schedule(), log)
     train, val = placed["train"], placed.get("val")
     earlier = load_run(log.path.parent).checks if log.last_step > 0 else ()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any, get_args
 
 import numpy as np
@@ -74,7 +75,7 @@ SICK: list[tuple[str, Run, str]] = [
     ("unnormalized_targets", record(STUCK, regression(std=300.0)), "error"),
     ("unnormalized_targets", record(known=regression(mean=100.0)), "warning"),
     ("output_mismatch", record(known=facts(output={"activations": ["softmax"]})), "error"),
-    ("output_mismatch", record(known=facts(output={"activations": ["softmax"], "shape": [1]})), "error"),
+    ("output_mismatch", record(known=facts(output={"activations": ["softmax"], "shape": [1]}), everywhere={"diagnosis_output_range": np.ones(2)}), "error"),  # noqa: E501
     ("output_mismatch", record(known=regression() | {"output": facts(output={"activations": ["tanh"]})["output"]}), "error"),  # noqa: E501
     ("output_mismatch", record(known=facts(loss={"kind": "nll"})), "error"),
     ("output_mismatch", record(known=facts(loss={"kind": "cross_entropy_of_probabilities"})), "error"),
@@ -149,6 +150,7 @@ HEALTHY: list[tuple[str, str, Run]] = [
     ("symmetric_units", "at the start alone", record(at={0: TWINS})),
     ("symmetric_units", "not looked for any more", record(at={400: {"diagnosis_duplicate_fraction": np.full(5, NAN)}})),
     ("overfitting", "the gap alone", record(FELL, everywhere={"diagnosis_row_loss_val": np.full(ROWS, 0.9)})),
+    ("overfitting", "running statistics lag behind", record(FELL, at={step: {**values, "diagnosis_row_loss_eval": values["diagnosis_row_loss_val"]} for step, values in RISING_VAL.items()})),  # noqa: E501
     ("learning_rate_too_high", "one check above the best", record((1.0, 0.2, 0.8, 0.2, 0.15))),
     ("not_learning", "before a fifth of the budget", record(STUCK, summary={"budget": 40_000})),
     ("not_learning", "one check without progress", record((1.0, 0.8, 0.8, 0.8, 1.0))),
@@ -156,6 +158,9 @@ HEALTHY: list[tuple[str, str, Run]] = [
     ("bad_initial_loss", "half a nat above", record((1 + 0.5 / CONSTANT, 0.5, 0.3, 0.2, 0.1))),
     ("output_mismatch", "log softmax before nll", record(known=facts(output={"activations": ["logsoftmax"]}, loss={"kind": "nll"}))),  # noqa: E501
     ("output_mismatch", "sigmoid and targets in [0, 1]", record(known=regression(low=0.0, high=1.0) | {"output": facts(output={"activations": ["sigmoid"], "shape": [1]})["output"]})),  # noqa: E501
+    ("output_mismatch", "one column of a softmax", record(known=facts(output={"activations": ["softmax"], "shape": []}, loss={"kind": "binary_cross_entropy_of_probabilities"}), everywhere={"diagnosis_output_range": np.array([0.0, 1.0])})),  # noqa: E501
+    ("output_mismatch", "probabilities made in some other way", record(known=facts(loss={"kind": "binary_cross_entropy_of_probabilities"}), everywhere={"diagnosis_output_range": np.array([1e-7, 1.0])})),  # noqa: E501
+    ("output_mismatch", "log probabilities made in some other way", record(known=facts(output={"largest_log_sum": 1e-6}, loss={"kind": "nll"}))),  # noqa: E501
     ("class_imbalance", "rare, but right", record(known=facts(targets={"counts": [130, 130, 130, 10]}))),
 ]  # fmt: skip
 
@@ -199,6 +204,38 @@ def test_reasons_for_not_judging_progress(run: Run, reason: str) -> None:
     assert reason in diagnose(run).not_judged["not_learning"]
     with pytest.raises(NotJudged, match=r"."):
         stuck(run)
+
+
+@pytest.mark.parametrize("spoilt", [None, NAN, math.inf])  # as read back from a record, and live
+@pytest.mark.parametrize("part", ["inputs", "targets"])
+def test_nan_in_the_data_is_the_cause_of_nan_and_no_scale(part: str, spoilt: float | None) -> None:
+    changed = dict.fromkeys(("rms", "mean_over_std") if part == "inputs" else ("rms", "std", "mean", "low"), spoilt)
+    known = facts(inputs=changed) if part == "inputs" else regression(**changed)
+    known["output"]["activations"] = ["sigmoid"]
+    found = diagnose(record(known=known, at={0: {"diagnosis_nonfinite": np.array([3, 1, 0])}}))
+    (finding,) = [f for f in found if f.symptom == "nonfinite_values"]
+    assert finding.causes == (f"NaN or Inf in the {part} of the probe rows",)
+    assert found.not_judged[f"unnormalized_{part}"] == f"the {part} hold NaN or Inf"
+
+
+@pytest.mark.parametrize("summed", [False, True])
+@pytest.mark.parametrize("weighed", [1.0, 1.5])
+def test_rows_that_do_not_make_up_the_loss_of_a_batch_are_not_judged_by(summed: bool, weighed: float) -> None:
+    """A batch takes 256 rows: the loss of these, and of half of them."""
+    run = record(STUCK)
+    made = []
+    for check in run.checks:
+        halves = [check.values["diagnosis_row_loss"][:count] for count in (256, 128)]
+        together = np.array([weighed * (half.sum() if summed else half.mean()) for half in halves])
+        made.append(replace(check, values={**check.values, "diagnosis_batch_loss": together}))
+    found = diagnose(replace(run, checks=tuple(made)))
+    judged = {"not_learning", "underfitting", "bad_labels"}
+    if weighed == 1:
+        assert not judged & set(found.not_judged)
+        assert {f.symptom for f in found} == {"not_learning", "underfitting"}
+    else:
+        assert not found.findings
+        assert all("do not make up that of a batch" in found.not_judged[symptom] for symptom in judged)
 
 
 def test_nonlinearities_that_are_functions_are_not_judged() -> None:

@@ -6,6 +6,7 @@ import copy
 import math
 import random
 import warnings
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
@@ -91,6 +92,40 @@ def test_training_is_bit_identical_with_and_without_checks(checked: int) -> None
     assert weights.keys() == weights2.keys()
     assert all(torch.equal(weights[name], weights2[name]) for name in weights)
     assert rest == rest2
+
+
+class Centred(nn.Module):
+    """A loss that keeps the mean of what it has seen, as DINO's does."""
+
+    centre: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("centre", torch.zeros(3))
+
+    def forward(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        self.centre = 0.9 * self.centre + 0.1 * outputs.detach().mean(dim=0)
+        return F.cross_entropy(outputs - self.centre, targets)
+
+
+def test_a_loss_that_keeps_something_is_as_it_was() -> None:
+    x, y = digits()
+    ends = []
+    for watched in (False, True):
+        torch.manual_seed(0)
+        model, criterion = nn.Linear(6, 3), Centred()
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        checker = Checker(model, criterion, Rows(x, y), val=Rows(x[:40], y[:40])) if watched else None
+        for step in range(4):
+            optimizer.zero_grad()
+            criterion(model(x[:32]), y[:32]).backward()
+            optimizer.step()
+            if checker:
+                checker.check(step)
+        assert criterion.training
+        ends.append((model.weight.detach(), criterion.centre))
+    assert torch.equal(ends[0][0], ends[1][0])
+    assert torch.equal(ends[0][1], ends[1][1])
 
 
 def test_no_hook_and_no_attribute_is_left_behind() -> None:
@@ -436,6 +471,57 @@ def test_the_graph_tells_what_stands_before_the_loss() -> None:
     assert (graph.output_activations, graph.pairs, graph.predecessors["second"]) == ((), [], {"first"})
 
 
+@pytest.mark.parametrize(
+    ("forward", "activations"),
+    [
+        (lambda z: torch.sigmoid(z[:, None])[:, -1, 0], ["sigmoid"]),
+        (lambda z: torch.log_softmax(z[:, None], -1)[:, -1], ["logsoftmax"]),
+        (lambda z: torch.sigmoid(z).clamp(1e-6, 1 - 1e-6), ["sigmoid"]),
+        (lambda z: z - z.logsumexp(dim=1, keepdim=True), []),
+    ],
+)
+def test_what_is_picked_of_an_output_keeps_its_activation(forward: Any, activations: list[str]) -> None:
+    x, y = digits()
+    model = chain(nn.Linear(6, 3))
+    check = Checker(
+        model, lambda o, t: o.square().mean() + 0 * t.sum(), Rows(x, y), forward=lambda x: forward(model(x))
+    ).check(0)
+    assert check.facts["output"]["activations"] == activations
+    if forward(model(x)).max() <= 0:
+        assert check.facts["output"]["largest_log_sum"] == pytest.approx(0, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("loss_fn", "width", "unstable"),
+    [
+        (lambda o, t: F.nll_loss(o.log(), t), 3, True),
+        (lambda o, t: F.nll_loss((o / o.sum(1, keepdim=True)).clamp(1e-7, 1).log(), t), 3, False),  # as Keras does
+        (lambda o, t: -(t * o.log() + (1 - t) * (1 - o).log()).mean(), 1, True),
+        (nn.BCELoss(), 1, False),
+    ],
+)
+def test_a_log_is_unstable_where_a_sure_and_wrong_output_breaks_it(loss_fn: Any, width: int, unstable: bool) -> None:
+    x, y = digits()
+    targets = y if width > 1 else (y[:, None] > 0).float()
+    squash = nn.Softmax(1) if width > 1 else nn.Sigmoid()
+    check = Checker(chain(nn.Linear(6, width), squash), loss_fn, Rows(x, targets)).check(0)
+    assert check.facts["loss"]["unstable"] is unstable
+
+
+@pytest.mark.parametrize("normed", [False, True])
+def test_training_rows_are_looked_at_as_validation_rows_are(normed: bool) -> None:
+    x, y = digits()
+    model = chain(nn.Linear(6, 8), nn.BatchNorm1d(8) if normed else nn.Tanh(), nn.Linear(8, 3))
+    checker = Checker(model, nn.CrossEntropyLoss(), Rows(x, y), val=Rows(x[:40], y[:40]))
+    values = checker.check(0).values
+    assert ("diagnosis_row_loss_eval" in values) is normed
+    if normed:
+        inputs, targets = checker._rows
+        expected = F.cross_entropy(model.eval()(inputs), targets, reduction="none").detach()
+        np.testing.assert_allclose(values["diagnosis_row_loss_eval"], expected, rtol=1e-5)
+        assert not np.allclose(values["diagnosis_row_loss_eval"], values["diagnosis_row_loss"], rtol=1e-2)
+
+
 # ---------------------------------------------------------------- all kinds of models
 
 
@@ -458,6 +544,41 @@ def test_several_inputs_tokens_and_recurrent_layers(as_dict: bool) -> None:
     assert np.isfinite(check.values["diagnosis_activation_grad_norm"]).all()
     assert "diagnosis_row_loss_linear" not in check.values
     assert np.isfinite(check.values["diagnosis_row_loss"]).all()
+
+
+class Output(OrderedDict[str, Any]):
+    """Keys that are attributes, too."""
+
+    def __getattr__(self, key: str) -> Any:
+        return self[key]
+
+
+@pytest.mark.parametrize(
+    ("wrapped", "logits"),
+    [
+        (lambda z: {"logits": z, "hidden": (z, z.mean())}, lambda output: output["logits"]),
+        (lambda z: (z, [z * 2]), lambda output: output[0]),
+        (lambda z: Rows(z, None), lambda output: output.inputs),
+        (lambda z: Output(logits=z), lambda output: output.logits),
+    ],
+    ids=["dict", "tuple", "named tuple", "attributes"],
+)
+def test_all_rows_are_looked_at_in_outputs_of_any_kind(wrapped: Any, logits: Any) -> None:
+    x, y = digits(rows=400)
+    model = chain(nn.Linear(6, 3))
+    checker = Checker(
+        model,
+        lambda o, t: F.cross_entropy(logits(o), t),
+        Rows(x, y),
+        val=Rows(x, y),
+        forward=lambda x: wrapped(model(x)),
+    )
+    check = checker.check(0)
+    inputs, targets = checker._rows
+    right = model(inputs).argmax(dim=1) == targets
+    np.testing.assert_allclose(
+        check.values["diagnosis_recall"], [float(right[targets == c].double().mean()) for c in range(3)], rtol=1e-6
+    )
 
 
 def test_a_loss_without_rows_is_said_to_have_none() -> None:
