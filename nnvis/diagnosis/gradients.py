@@ -65,8 +65,9 @@ def vanishing_gradients(run: Run, *, limit: float = -3.0) -> list[Finding]:
 def zero_gradients(run: Run) -> list[Finding]:
     """The gradient of every layer before the output is exactly 0, at two checks in a row, and the network is no good.
 
-    Exact: no threshold. Wrong where a network is meant to be frozen; a loss that is perfectly fitted is left out by
-    asking for progress; an output layer that starts at 0 lets gradients by from the first update on.
+    Exact: no threshold, and from the first check on an error before anything is known of progress; a note where the
+    output layer learns enough alone, as behind a frozen backbone. A loss that is perfectly fitted is left out by asking
+    for progress; an output layer that starts at 0 lets gradients by from the first update on.
     """
     seen = checks(run)
     if len(seen) < 2:
@@ -77,29 +78,29 @@ def zero_gradients(run: Run) -> list[Finding]:
             continue
         if seen[i].step and not all(blocked[i:]):
             continue
-        if seen[i].step:  # it worked once: converged, or dead
-            stuck, unknown = consequence(run)
-            if stuck is None:
-                if unknown:
-                    raise NotJudged(unknown)
-                return []
+        stuck, unknown = consequence(run)
+        if seen[i].step and stuck is None:  # it worked once: converged, or dead
+            if unknown:
+                raise NotJudged(unknown)
+            return []
         if not all(blocked[i:]):
             continue
+        if stuck is None and unknown and _frozen(seen[-1]):
+            raise NotJudged(unknown)
         where, last = blocked[i], blocked[-1]
         assert where is not None
         assert last is not None
         return [
             Finding(
                 symptom="zero_gradients",
-                severity="error",
+                severity="error" if stuck or unknown else "info",
                 layers=where,
                 first_step=seen[i].step,
                 value=0.0,
                 threshold=0.0,
                 evidence=(
-                    f"the gradient of {len(where)} layer{'s' * (len(where) != 1)} ({where[0]} … {where[-1]}) is "
-                    f"exactly 0 at step {seen[i].step:,} and at every check since (last: step {seen[-1].step:,}); "
-                    "nothing can learn there"
+                    f"the gradient of {_layers(where)} is exactly 0 at step {seen[i].step:,} and at every check since "
+                    f"(last: step {seen[-1].step:,}); nothing can learn there; {_what_follows(stuck, unknown)}"
                 ),
                 causes=_causes_of_zero(run, seen[-1]),
                 remedies=remedies("zero_gradients"),
@@ -220,6 +221,18 @@ def _first_log(check: Check) -> float:
         return float(log_gradients(check)[1][0].mean())
     except NotJudged:
         return math.inf
+
+
+def _layers(where: tuple[str, ...]) -> str:
+    if len(where) == 1:
+        return where[0]
+    return f"{len(where)} layers ({where[0]}{' … ' if len(where) > 2 else ', '}{where[-1]})"
+
+
+def _frozen(check: Check) -> bool:
+    """Whether no gradient at all comes to the layers before the output, while the output gets one: under no_grad."""
+    *before, output = check.values["diagnosis_parameter_grad_norm"][rows_with_parameters(check)]
+    return bool(before) and bool(np.isnan(before).all()) and not math.isnan(output)
 
 
 def _blocked(check: Check) -> tuple[str, ...] | None:

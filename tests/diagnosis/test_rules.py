@@ -248,3 +248,22 @@ def test_noise_is_not_taken_for_progress_nor_progress_for_noise() -> None:
     assert stuck(record((1.0, 1.0, 1.0, 0.999, 0.998))) is not None
     assert stuck(record((1.0, 1.0, 1.0, 0.9, 0.8))) is None
     assert len(COURSE) - 1 == CLASSES
+
+
+# ---------------------------------------------------------------- healthy runs that were once called sick
+
+
+def only(run: Run, symptom: str) -> Any:
+    (finding,) = [finding for finding in diagnose(run) if finding.symptom == symptom]
+    return finding
+
+
+FROZEN = {"diagnosis_parameter_grad_norm": np.array([NAN, NAN, NAN, NAN, 1.0])}
+
+
+def test_a_frozen_backbone_is_no_fault_where_its_head_learns() -> None:
+    assert only(record(everywhere=FROZEN), "zero_gradients").severity == "info"
+    assert only(record(STUCK, everywhere=FROZEN), "zero_gradients").severity == "error"
+    young = diagnose(record(everywhere=FROZEN, summary={"budget": 40_000}))
+    assert "only 400 of 40,000" in young.not_judged["zero_gradients"]
+    assert only(record(everywhere=BLOCKED, summary={"budget": 40_000}), "zero_gradients").severity == "error"
