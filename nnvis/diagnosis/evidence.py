@@ -289,13 +289,16 @@ class Stuck:
 def stuck(run: Run) -> Stuck | None:
     """Where the two newest checks show no progress over the best constant output; None where one of them does.
 
-    Judged once a fifth of the budget is used. Raises NotJudged.
+    Judged once a fifth of the budget is used; while training goes on, not during warm-up, and not where the loss lies
+    below the constant output's and still falls. Raises NotJudged.
     """
     checks(run)
     require_late(run)
     last_two(run)
     limit = least_gain(run)
     later = [p for p in progress(run) if p.step > 0]
+    if not ended(run):
+        _require_no_start(run, later)
     still = [p.gain.high < limit for p in later]
     if not (still[-1] and still[-2]):
         return None
@@ -303,6 +306,25 @@ def stuck(run: Run) -> Stuck | None:
     while since and still[since - 1]:
         since -= 1
     return Stuck(later[since].step, later[-1])
+
+
+def _require_no_start(run: Run, later: Sequence[Progress]) -> None:
+    """Raises NotJudged where a run has not shown yet what it can do."""
+    rates, planned = run.scalars.get("lr"), planned_rate(run)
+    if rates is not None and len(rates.values) and planned and np.nanmax(rates.values) < planned * (1 - 1e-6):
+        raise NotJudged(f"the learning rate is still warming up ({rates.values[-1]:.3g} of {planned:.3g})")
+    seen = [check for check in checks(run) if check.step > 0]
+    fall = over_rows(row_losses(seen[0]) - row_losses(seen[-1]))
+    if later[-1].gain.low > 0 and fall.low > 0:
+        raise NotJudged(
+            f"the loss is {later[-1].gain.mean:.1%} better than the best constant output's, and still falls"
+        )
+
+
+def planned_rate(run: Run) -> float:
+    """The largest learning rate that a config of nnvis's own asks for; 0 where none is known."""
+    told = [(run.config.get(part) or {}).get(key) for part, key in (("optimizer", "lr"), ("schedule", "max_lr"))]
+    return max((float(rate) for rate in told if isinstance(rate, (int, float))), default=0.0)
 
 
 def consequence(run: Run) -> tuple[Stuck | None, str]:

@@ -267,3 +267,12 @@ def test_a_frozen_backbone_is_no_fault_where_its_head_learns() -> None:
     young = diagnose(record(everywhere=FROZEN, summary={"budget": 40_000}))
     assert "only 400 of 40,000" in young.not_judged["zero_gradients"]
     assert only(record(everywhere=BLOCKED, summary={"budget": 40_000}), "zero_gradients").severity == "error"
+
+
+def test_a_run_that_warms_up_or_still_falls_is_not_judged_before_its_end() -> None:
+    live: dict[str, Any] = {"summary": {"budget": 1000}, "config": {"optimizer": {"lr": 0.1}}}
+    assert only(record(STUCK, **live, scalars={"lr": [0.01, 0.1]}), "not_learning")
+    assert "warming up" in diagnose(record(STUCK, **live, scalars={"lr": [0.01, 0.01]})).not_judged["not_learning"]
+    slow = (1.0, 0.999, 0.99, 0.98, 0.97)  # below 5%, which a linear baseline would ask for
+    assert "still falls" in diagnose(record(slow, summary={"budget": 1000})).not_judged["not_learning"]
+    assert only(record(slow), "not_learning").severity == "error"
