@@ -19,6 +19,8 @@ from nnvis.diagnosis.remedies import remedies
 from nnvis.record.run import Run
 from nnvis.record.vocabulary import Finding
 
+_LEARNS = "the network learns all the same"
+
 
 def unnormalized_inputs(
     run: Run, *, low: float = 0.03, high: float = 10.0, offset: float = 10.0, spread: float = 100.0
@@ -147,7 +149,7 @@ def class_imbalance(run: Run, *, rare: float = 0.1, recall: float = 0.1) -> list
 
 
 def bad_labels(run: Run) -> list[Finding]:
-    """One class only, constant targets (exact); or labels that no linear and no nearest-neighbour baseline can tell.
+    """One class only, or constant targets: an error where nothing is learned; or labels that no linear and no nearest-neighbour baseline can tell.
 
     The second is a warning at most: what two simple baselines do not see may still be there. It is said only where the
     network makes no progress either.
@@ -155,13 +157,14 @@ def bad_labels(run: Run) -> list[Finding]:
     facts = fact(run, "targets")
     if not facts or not facts.get("known"):
         raise NotJudged("the targets are not known")
-    if facts["distinct"] == 1 or sum(count > 0 for count in facts.get("counts", [1, 1])) == 1:
-        return [
-            _bad_labels(
-                run, "error", f"all {fact(run, 'rows'):,} targets are the same", 1.0, ("the labels are broken",)
-            )
-        ]
     stuck, unknown = consequence(run)
+    if facts["distinct"] == 1 or sum(count > 0 for count in facts.get("counts", [1, 1])) == 1:
+        # rows of nnvis's own are drawn from all; those of a watch may be sorted, or targets that no loss looks at
+        drawn = bool(run.config) and fact(run, "loss", "kind") != "other"
+        text = f"the targets of all {fact(run, 'rows'):,} probe rows are the same; {stuck or unknown or _LEARNS}"
+        causes = ("the labels are broken", "the probe rows are sorted by class, or their targets are not used")
+        severity = "error" if stuck or (drawn and unknown) else "warning"
+        return [_bad_labels(run, severity, text, 1.0, causes)]
     if stuck is None:
         if unknown:
             raise NotJudged(unknown)

@@ -60,7 +60,7 @@ SICK: list[tuple[str, Run, str]] = [
     ("dead_units", record(at={s: flat(1.0) for s in (300, 400)}), "warning"),
     ("saturated_activations", record(STUCK, everywhere={"diagnosis_slope_quantiles": slopes(0.01)}), "error"),
     ("saturated_activations", record(everywhere={"diagnosis_slope_quantiles": slopes(0.01)}), "info"),
-    ("symmetric_units", record(everywhere=TWINS), "error"),
+    ("symmetric_units", record(STUCK, everywhere=TWINS), "error"),
     ("overfitting", record(FELL, at=RISING_VAL), "error"),
     ("overfitting", record(FELL, at=RISING_VAL, config={"training": {"early_stopping": {"patience": 3}}}), "info"),
     ("underfitting", record((1.0, 0.9, 0.9, 0.8, 0.8)), "warning"),
@@ -93,7 +93,7 @@ SICK: list[tuple[str, Run, str]] = [
         "warning",
     ),
     ("class_imbalance", record(known=facts(targets={"counts": [130, 130, 130, 10]}), everywhere=RARE), "warning"),
-    ("bad_labels", record(known=facts(targets={"distinct": 1, "counts": [400, 0, 0, 0]})), "error"),
+    ("bad_labels", record(STUCK, facts(targets={"distinct": 1, "counts": [400, 0, 0, 0]})), "error"),
     (
         "bad_labels",
         record(
@@ -276,3 +276,24 @@ def test_a_run_that_warms_up_or_still_falls_is_not_judged_before_its_end() -> No
     slow = (1.0, 0.999, 0.99, 0.98, 0.97)  # below 5%, which a linear baseline would ask for
     assert "still falls" in diagnose(record(slow, summary={"budget": 1000})).not_judged["not_learning"]
     assert only(record(slow), "not_learning").severity == "error"
+
+
+def test_a_value_head_of_one_tanh_is_no_fault_where_it_learns() -> None:
+    value = regression(whole=True, distinct=3, low=-1.0, high=1.0)
+    value |= {"output": facts(output={"activations": ["tanh"], "shape": [1]})["output"]}
+    assert only(record(known=value), "output_mismatch").severity == "info"
+    assert only(record(STUCK, value), "output_mismatch").severity == "error"
+
+
+def test_pruned_units_are_no_fault_where_the_network_learns() -> None:
+    assert only(record(everywhere=TWINS), "symmetric_units").severity == "warning"
+
+
+def test_targets_that_no_loss_looks_at_are_no_fault() -> None:
+    same = facts(targets={"distinct": 1, "counts": [400, 0, 0, 0]}, loss={"kind": "other"})
+    found = only(record(known=same, at={0: {"diagnosis_row_loss_constant": np.zeros(ROWS)}}), "bad_labels")
+    assert found.severity == "warning"
+    assert "all 400 probe rows" in found.evidence
+    drawn = facts(targets={"distinct": 1, "counts": [400, 0, 0, 0]})
+    nothing = {0: {"diagnosis_row_loss_constant": np.zeros(ROWS)}}
+    assert only(record(known=drawn, at=nothing, config={"name": "ours"}), "bad_labels").severity == "error"
