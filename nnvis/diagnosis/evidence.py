@@ -254,7 +254,7 @@ def least_gain(run: Run, least: float = 0.01, most: float = 0.05, share: float =
     """Below what gain there is no progress: 1%, or up to 5% where a linear baseline shows that more is easy."""
     linear = linear_loss(run)
     if linear is None:
-        return most
+        return least
     constant = constant_loss(run)
     easy = interval((constant - linear) / float(np.abs(constant).mean())).low
     return float(np.clip(share * easy, least, most))

@@ -39,6 +39,8 @@ def not_learning(run: Run) -> list[Finding]:
     linear baseline shows that more is easy. Wrong where nothing can be learned from the inputs, and for networks that
     stand still for long before they learn.
     """
+    if (fact(run, "loss", "scale") or 1.0) < 0:
+        raise NotJudged("the loss has the wrong sign: what is better by it is worse")
     found = stuck(run)
     if found is None:
         return []
@@ -292,6 +294,8 @@ def _causes_of_not_learning(run: Run) -> tuple[str, ...]:
     later = [check for check in checks(run) if check.step > 0]
     first, last = row_losses(checks(run)[0]), row_losses(later[-1])
     if np.isfinite(last).all() and np.isfinite(first).all():
+        if all(np.array_equal(row_losses(check), first) for check in later):
+            return ("the parameters are not updated: the optimizer holds others, or never steps",)
         fall = interval(first - last)
         if fall.low > 0 and _still_falling(later):
             return ("the learning rate is too low, or the run too short: the loss still falls", "too little capacity")
@@ -300,6 +304,9 @@ def _causes_of_not_learning(run: Run) -> tuple[str, ...]:
     ratios = run.layers.get("update_ratio")
     if ratios is not None and np.isfinite(ratios.values).any() and float(np.nanmedian(ratios.values)) < 1e-5:
         return ("the learning rate is too low: updates are below 1e-5 of the weights",)
+    linear = linear_loss(run)
+    if linear is not None and interval(constant_loss(run) - linear).low > 0:  # the inputs do tell
+        return ("too little capacity, or a plateau",)
     return ("too little capacity, or a plateau", "the labels are not related to the inputs")
 
 

@@ -112,14 +112,14 @@ def zero_gradients(run: Run) -> list[Finding]:
 def exploding_gradients(run: Run, *, limit: float = 3.0, sigmas: float = 6.0) -> list[Finding]:
     """Before the first update gradients, or signals, grow e³ times through the network; or later they leave their past.
 
-    Limits: e³ as for vanishing; 6 robust sigmas above the running median of 20 measured steps, three times in a row:
+    Limits: e³ as for vanishing; later e³ and 6 robust sigmas above the running median of 20 measured steps, three times in a row:
     single outliers are usual (Pascanu et al. 2013 clip them). Wrong for a network that starts so and trains well: that
     is why it is a warning until the loss says otherwise.
     """
     seen = bool(run.checks) and run.checks[0].step == 0
     found = _exploding_at_start(run, limit) if seen else []
     try:
-        return found or _exploding_later(run, sigmas)
+        return found or _exploding_later(run, limit, sigmas)
     except NotJudged:
         if seen:
             return []
@@ -167,7 +167,7 @@ def _exploding_at_start(run: Run, limit: float) -> list[Finding]:
     ]
 
 
-def _exploding_later(run: Run, sigmas: float, window: int = 20, sustained: int = 3) -> list[Finding]:
+def _exploding_later(run: Run, limit: float, sigmas: float, window: int = 20, sustained: int = 3) -> list[Finding]:
     norms = run.layers.get("grad_norm")
     if norms is None or len(norms.steps) < window + sustained:
         raise NotJudged("the initialisation was not checked, and there are too few measured steps")
@@ -179,7 +179,9 @@ def _exploding_later(run: Run, sigmas: float, window: int = 20, sustained: int =
     middle = np.nanmedian(past[known], axis=1)
     sigma = np.maximum(1.4826 * np.nanmedian(np.abs(past[known] - middle[:, None]), axis=1), 0.05)
     above = np.zeros(len(totals), bool)
-    above[window:][known] = np.nan_to_num(totals[window:][known], nan=-np.inf) > middle + sigmas * sigma
+    above[window:][known] = np.nan_to_num(totals[window:][known], nan=-np.inf) > middle + np.maximum(
+        sigmas * sigma, limit
+    )
     runs_of = np.convolve(above, np.ones(sustained), "valid") == sustained
     if not runs_of.any():
         return []

@@ -297,3 +297,41 @@ def test_targets_that_no_loss_looks_at_are_no_fault() -> None:
     drawn = facts(targets={"distinct": 1, "counts": [400, 0, 0, 0]})
     nothing = {0: {"diagnosis_row_loss_constant": np.zeros(ROWS)}}
     assert only(record(known=drawn, at=nothing, config={"name": "ours"}), "bad_labels").severity == "error"
+
+
+def test_without_a_linear_baseline_a_small_gain_is_no_fault() -> None:
+    near = record((1.0, 0.99, 0.99, 0.99, 0.99))
+    assert only(near, "not_learning")
+    for check in near.checks:
+        check.values.pop("diagnosis_row_loss_linear", None)
+    assert "not_learning" in diagnose(near).judged
+
+
+def test_a_gradient_half_again_its_median_does_not_explode() -> None:
+    steady = np.exp(np.random.default_rng(0).normal(0, 0.01, (30, 3)))
+    for factor, said in ((1.5, False), (10.0, False), (30.0, True)):
+        grown = steady * np.where(np.arange(30) < 25, 1.0, factor)[:, None]
+        found = {finding.symptom for finding in diagnose(record(layers={"grad_norm": grown}))}
+        assert ("exploding_gradients" in found) == said, factor
+
+
+def test_classes_for_an_unknown_loss_are_no_unnormalised_targets() -> None:
+    tokens = regression(integers=True, whole=True, std=40.0, low=-100.0, high=9.0) | {"loss": {"kind": "other"}}
+    assert "unnormalized_targets" not in {finding.symptom for finding in diagnose(record(known=tokens))}
+
+
+def test_parameters_that_never_move_are_said_not_to_be_updated() -> None:
+    same = {"diagnosis_row_loss": np.full(ROWS, CONSTANT)}
+    assert only(record(STUCK, everywhere=same), "not_learning").causes == (
+        "the parameters are not updated: the optimizer holds others, or never steps",
+    )
+
+
+def test_labels_are_not_blamed_where_a_linear_baseline_gains() -> None:
+    assert not any("labels" in cause for cause in only(record(STUCK), "not_learning").causes)
+    none = {0: {"diagnosis_row_loss_linear": np.full(ROWS, 1.02 * CONSTANT)}}
+    assert any("labels" in cause for cause in only(record(STUCK, at=none), "not_learning").causes)
+
+
+def test_a_loss_of_the_wrong_sign_judges_no_progress() -> None:
+    assert "wrong sign" in diagnose(record(known=facts(loss={"scale": -1.0}))).not_judged["not_learning"]
