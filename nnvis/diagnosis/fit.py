@@ -203,7 +203,7 @@ def learning_rate_too_high(run: Run, *, errors: float = 3.0, rise: float = 0.1) 
             value=float(means[last_finite] / max(means[best], 1e-300)),
             threshold=errors,
             evidence=(
-                f"the loss of the fixed training rows rose {what}, over {errors:g} standard errors"
+                f"the loss of the probe rows rose {what}, over {errors:g} standard errors"
                 + ("; then it was no longer finite" if is_broken else "")
                 + (f"; the best constant output gets {constant:.4g}" if worse else "")
                 + _updates(run)

@@ -43,7 +43,7 @@ def dead_units(run: Run, *, share: float = 0.5, more: float = 0.1) -> list[Findi
             value=float(now[worst]),
             threshold=share,
             evidence=(
-                f"{now[worst]:.0%} of the units of {last.layers[worst]} have a slope of 0 at all {rows:,} fixed rows "
+                f"{now[worst]:.0%} of the units of {last.layers[worst]} have a slope of 0 at all {rows:,} probe rows "
                 f"(before the first update {began[worst]:.0%}; a unit that is on at over {3 / rows:.1%} of all rows "
                 f"would have shown); {stuck or unknown or 'the network learns all the same'}"
             ),

@@ -335,3 +335,22 @@ def test_labels_are_not_blamed_where_a_linear_baseline_gains() -> None:
 
 def test_a_loss_of_the_wrong_sign_judges_no_progress() -> None:
     assert "wrong sign" in diagnose(record(known=facts(loss={"scale": -1.0}))).not_judged["not_learning"]
+
+
+def test_persistence_asks_for_two_checks_that_are_apart() -> None:
+    steps = (0, 320, 640, 1280, 1281)
+    assert "not_learning" in diagnose(record((1.0, 0.8, 0.8, 1.0, 1.0), steps=steps)).judged  # learned at 640
+    assert only(record((1.0, 0.8, 1.0, 1.0, 1.0), steps=steps), "not_learning").first_step == 640
+    near = diagnose(record((1.0, 1.0, 1.0), steps=(0, 1280, 1281)))
+    assert "too near each other" in near.not_judged["not_learning"]
+
+
+def test_a_loss_far_above_is_told_in_times() -> None:
+    assert "is 3,100 times that of the best constant output" in str(stuck(record((1.0, 3125.0, 3125, 3125, 3125))))
+    assert "is 2.8 times that" in str(stuck(record((1.0, 2.75, 2.75, 2.75, 2.75))))
+    assert "% worse than that" in str(stuck(record((1.0, 1.2, 1.2, 1.2, 1.2))))
+
+
+def test_names_of_blocked_layers() -> None:
+    evidence = only(record(STUCK, everywhere=BLOCKED), "zero_gradients").evidence
+    assert "the gradient of 2 layers (hidden1, hidden2) is exactly 0" in evidence
