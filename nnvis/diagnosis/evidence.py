@@ -289,8 +289,8 @@ class Stuck:
         if share.mean < -1 and self.last.constant > 0:  # nobody reads -312443.9%
             times = self.last.loss / self.last.constant
             return (
-                f"at step {self.last.step:,} the loss ({loss}) is {_round(times)} times that of the best constant output "
-                f"({constant})"
+                f"at step {self.last.step:,} the loss ({loss}) is {_round(times)} times that of the best constant "
+                f"output ({constant})"
             )
         side = "better" if share.mean >= 0 else "worse"
         return (

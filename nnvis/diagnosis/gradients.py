@@ -112,9 +112,9 @@ def zero_gradients(run: Run) -> list[Finding]:
 def exploding_gradients(run: Run, *, limit: float = 3.0, sigmas: float = 6.0) -> list[Finding]:
     """Before the first update gradients, or signals, grow e³ times through the network; or later they leave their past.
 
-    Limits: e³ as for vanishing; later e³ and 6 robust sigmas above the running median of 20 measured steps, three times in a row:
-    single outliers are usual (Pascanu et al. 2013 clip them). Wrong for a network that starts so and trains well: that
-    is why it is a warning until the loss says otherwise.
+    Limits: e³ as for vanishing; later e³ and 6 robust sigmas above the running median of 20 measured steps, three times
+    in a row: single outliers are usual (Pascanu et al. 2013 clip them). Wrong for a network that starts so and trains
+    well: that is why it is a warning until the loss says otherwise.
     """
     seen = bool(run.checks) and run.checks[0].step == 0
     found = _exploding_at_start(run, limit) if seen else []
@@ -233,8 +233,8 @@ def _layers(where: tuple[str, ...]) -> str:
 
 def _frozen(check: Check) -> bool:
     """Whether no gradient at all comes to the layers before the output, while the output gets one: under no_grad."""
-    *before, output = check.values["diagnosis_parameter_grad_norm"][rows_with_parameters(check)]
-    return bool(before) and bool(np.isnan(before).all()) and not math.isnan(output)
+    norms = check.values["diagnosis_parameter_grad_norm"][rows_with_parameters(check)]
+    return len(norms) > 1 and bool(np.isnan(norms[:-1]).all()) and not math.isnan(norms[-1])
 
 
 def _blocked(check: Check) -> tuple[str, ...] | None:

@@ -151,10 +151,10 @@ def class_imbalance(run: Run, *, rare: float = 0.1, recall: float = 0.1) -> list
 
 
 def bad_labels(run: Run) -> list[Finding]:
-    """One class only, or constant targets: an error where nothing is learned; or labels that no linear and no nearest-neighbour baseline can tell.
+    """One class only, or constant targets: an error where nothing is learned; or labels that no baseline can tell.
 
-    The second is a warning at most: what two simple baselines do not see may still be there. It is said only where the
-    network makes no progress either.
+    The second is a warning at most: what a linear and a nearest-neighbour baseline do not see may still be
+    there. It is said only where the network makes no progress either.
     """
     facts = fact(run, "targets")
     if not facts or not facts.get("known"):
