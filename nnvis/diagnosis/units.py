@@ -99,7 +99,7 @@ def symmetric_units(run: Run, *, share: float = 0.5) -> list[Finding]:
     """At least half of a hidden layer's units have a twin with the same weights, at the start and at every check.
 
     Twins get the same gradient for ever (relative 1e-6, incoming and outgoing weights). A
-    warning where the network learns all the same: pruned units are twins too. An output layer that starts at zero is
+    warning where some units differ and the network learns: pruned units are twins too. An output layer that starts at zero is
     healthy, and is not counted.
     """
     start = at_start(run)
@@ -119,7 +119,7 @@ def symmetric_units(run: Run, *, share: float = 0.5) -> list[Finding]:
     return [
         Finding(
             symptom="symmetric_units",
-            severity="error" if stuck or unknown else "warning",
+            severity="error" if stuck or unknown or always[-1][worst] == 1 else "warning",
             layers=names(last, np.flatnonzero(same)),
             first_step=0,
             value=float(always[-1][worst]),

@@ -286,7 +286,10 @@ def test_a_value_head_of_one_tanh_is_no_fault_where_it_learns() -> None:
 
 
 def test_pruned_units_are_no_fault_where_the_network_learns() -> None:
-    assert only(record(everywhere=TWINS), "symmetric_units").severity == "warning"
+    some = {"diagnosis_duplicate_fraction": np.array([0.6, NAN, 0.0, NAN, NAN])}
+    assert only(record(everywhere=some), "symmetric_units").severity == "warning"
+    assert only(record(STUCK, everywhere=some), "symmetric_units").severity == "error"
+    assert only(record(everywhere=TWINS), "symmetric_units").severity == "error"  # they do the work of one
 
 
 def test_targets_that_no_loss_looks_at_are_no_fault() -> None:
