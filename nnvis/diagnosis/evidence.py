@@ -102,11 +102,18 @@ def at_start(run: Run) -> Check:
 
 
 def last_two(run: Run) -> tuple[Check, Check]:
-    """The two newest checks after training began. Raises NotJudged."""
+    """The newest check after training began, and the one before that is a twentieth of its steps away (at most 500).
+
+    Two checks of adjacent steps see the same thing twice. Raises NotJudged.
+    """
     later = [check for check in checks(run) if check.step > 0]
     if len(later) < 2:
         raise NotJudged(f"{len(later)} check{'s' * (len(later) != 1)} after step 0: two in a row are needed")
-    return later[-2], later[-1]
+    last = later[-1]
+    apart = [check for check in later if last.step - check.step >= min(last.step / 20, 500)]
+    if not apart:
+        raise NotJudged(f"the checks of steps {later[-2].step:,} and {last.step:,} are too near each other")
+    return apart[-1], last
 
 
 def budget(run: Run) -> int | None:
@@ -283,7 +290,7 @@ def least_gain(run: Run, least: float = 0.01, most: float = 0.05, share: float =
     """Below what gain there is no progress: 1%, or up to 5% where a linear baseline shows that more is easy."""
     linear = linear_loss(run)
     if linear is None:
-        return most
+        return least
     constant = constant_loss(run)
     easy = interval((constant - linear) / float(np.abs(constant).mean())).low
     return float(np.clip(share * easy, least, most))
@@ -307,31 +314,64 @@ class Stuck:
         share = self.last.gain
         if not math.isfinite(share.mean):
             return f"at step {self.last.step:,} the loss is not finite"
+        loss, constant = f"{self.last.loss:.4g}", f"{self.last.constant:.4g}"
+        if share.mean < -1 and self.last.constant > 0:  # nobody reads -312443.9%
+            times = self.last.loss / self.last.constant
+            return (
+                f"at step {self.last.step:,} the loss ({loss}) is {_round(times)} times that of the best constant "
+                f"output ({constant})"
+            )
         side = "better" if share.mean >= 0 else "worse"
         return (
-            f"at step {self.last.step:,} the loss ({self.last.loss:.4g}) is {abs(share.mean):.1%} {side} than that of "
-            f"the best constant output ({self.last.constant:.4g}; 99% interval of the gain {share.low:.1%} to "
-            f"{share.high:.1%})"
+            f"at step {self.last.step:,} the loss ({loss}) is {abs(share.mean):.1%} {side} than that of the best "
+            f"constant output ({constant}; 99% interval of the gain {share.low:.1%} to {share.high:.1%})"
         )
+
+
+def _round(times: float) -> str:
+    """Two digits: 2.8, 3,100, 4e+12."""
+    return f"{float(f'{times:.2g}'):,.0f}" if 10 <= times < 1e9 else f"{times:.2g}"
 
 
 def stuck(run: Run) -> Stuck | None:
     """Where the two newest checks show no progress over the best constant output; None where one of them does.
 
-    Judged once a fifth of the budget is used. Raises NotJudged.
+    Judged once a fifth of the budget is used; while training goes on, not during warm-up, and not where the loss lies
+    below the constant output's and still falls. Raises NotJudged.
     """
     checks(run)
     require_late(run)
-    last_two(run)
+    before, _ = last_two(run)
     limit = least_gain(run)
     later = [p for p in progress(run) if p.step > 0]
+    if not ended(run):
+        _require_no_start(run, later)
     still = [p.gain.high < limit for p in later]
-    if not (still[-1] and still[-2]):
+    if not all(one for one, p in zip(still, later, strict=True) if p.step >= before.step):
         return None
     since = len(still) - 1
     while since and still[since - 1]:
         since -= 1
     return Stuck(later[since].step, later[-1])
+
+
+def _require_no_start(run: Run, later: Sequence[Progress]) -> None:
+    """Raises NotJudged where a run has not shown yet what it can do."""
+    rates, planned = run.scalars.get("lr"), planned_rate(run)
+    if rates is not None and len(rates.values) and planned and np.nanmax(rates.values) < planned * (1 - 1e-6):
+        raise NotJudged(f"the learning rate is still warming up ({rates.values[-1]:.3g} of {planned:.3g})")
+    seen = [check for check in checks(run) if check.step > 0]
+    fall = over_rows(row_losses(seen[0]) - row_losses(seen[-1]))
+    if later[-1].gain.low > 0 and fall.low > 0:
+        raise NotJudged(
+            f"the loss is {later[-1].gain.mean:.1%} better than the best constant output's, and still falls"
+        )
+
+
+def planned_rate(run: Run) -> float:
+    """The largest learning rate that a config of nnvis's own asks for; 0 where none is known."""
+    told = [(run.config.get(part) or {}).get(key) for part, key in (("optimizer", "lr"), ("schedule", "max_lr"))]
+    return max((float(rate) for rate in told if isinstance(rate, (int, float))), default=0.0)
 
 
 def consequence(run: Run) -> tuple[Stuck | None, str]:

@@ -40,6 +40,8 @@ def not_learning(run: Run) -> list[Finding]:
     linear baseline shows that more is easy. Wrong where nothing can be learned from the inputs, and for networks that
     stand still for long before they learn.
     """
+    if (fact(run, "loss", "scale") or 1.0) < 0:
+        raise NotJudged("the loss has the wrong sign: what is better by it is worse")
     found = stuck(run)
     if found is None:
         return []
@@ -207,7 +209,7 @@ def learning_rate_too_high(run: Run, *, errors: float = 3.0, rise: float = 0.1) 
             value=float(means[last_finite] / max(means[best], 1e-300)),
             threshold=errors,
             evidence=(
-                f"the loss of the fixed training rows rose {what}, over {errors:g} standard errors"
+                f"the loss of the probe rows rose {what}, over {errors:g} standard errors"
                 + ("; then it was no longer finite" if is_broken else "")
                 + (f"; the best constant output gets {constant:.4g}" if worse else "")
                 + _updates(run)
@@ -298,6 +300,8 @@ def _causes_of_not_learning(run: Run) -> tuple[str, ...]:
     later = [check for check in checks(run) if check.step > 0]
     first, last = row_losses(checks(run)[0]), row_losses(later[-1])
     if np.isfinite(last).all() and np.isfinite(first).all():
+        if all(np.array_equal(row_losses(check), first) for check in later):
+            return ("the parameters are not updated: the optimizer holds others, or never steps",)
         fall = interval(first - last)
         if fall.low > 0 and _still_falling(later):
             return ("the learning rate is too low, or the run too short: the loss still falls", "too little capacity")
@@ -306,6 +310,9 @@ def _causes_of_not_learning(run: Run) -> tuple[str, ...]:
     ratios = run.layers.get("update_ratio")
     if ratios is not None and np.isfinite(ratios.values).any() and float(np.nanmedian(ratios.values)) < 1e-5:
         return ("the learning rate is too low: updates are below 1e-5 of the weights",)
+    linear = linear_loss(run)
+    if linear is not None and interval(constant_loss(run) - linear).low > 0:  # the inputs do tell
+        return ("too little capacity, or a plateau",)
     return ("too little capacity, or a plateau", "the labels are not related to the inputs")
 
 

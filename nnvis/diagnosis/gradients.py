@@ -65,8 +65,9 @@ def vanishing_gradients(run: Run, *, limit: float = -3.0) -> list[Finding]:
 def zero_gradients(run: Run) -> list[Finding]:
     """The gradient of every layer before the output is exactly 0, at two checks in a row, and the network is no good.
 
-    Exact: no threshold. Wrong where a network is meant to be frozen; a loss that is perfectly fitted is left out by
-    asking for progress; an output layer that starts at 0 lets gradients by from the first update on.
+    Exact: no threshold, and from the first check on an error before anything is known of progress; a note where the
+    output layer learns enough alone, as behind a frozen backbone. A loss that is perfectly fitted is left out by asking
+    for progress; an output layer that starts at 0 lets gradients by from the first update on.
     """
     seen = checks(run)
     if len(seen) < 2:
@@ -77,29 +78,29 @@ def zero_gradients(run: Run) -> list[Finding]:
             continue
         if seen[i].step and not all(blocked[i:]):
             continue
-        if seen[i].step:  # it worked once: converged, or dead
-            stuck, unknown = consequence(run)
-            if stuck is None:
-                if unknown:
-                    raise NotJudged(unknown)
-                return []
+        stuck, unknown = consequence(run)
+        if seen[i].step and stuck is None:  # it worked once: converged, or dead
+            if unknown:
+                raise NotJudged(unknown)
+            return []
         if not all(blocked[i:]):
             continue
+        if stuck is None and unknown and _frozen(seen[-1]):
+            raise NotJudged(unknown)
         where, last = blocked[i], blocked[-1]
         assert where is not None
         assert last is not None
         return [
             Finding(
                 symptom="zero_gradients",
-                severity="error",
+                severity="error" if stuck or unknown else "info",
                 layers=where,
                 first_step=seen[i].step,
                 value=0.0,
                 threshold=0.0,
                 evidence=(
-                    f"the gradient of {len(where)} layer{'s' * (len(where) != 1)} ({where[0]} … {where[-1]}) is "
-                    f"exactly 0 at step {seen[i].step:,} and at every check since (last: step {seen[-1].step:,}); "
-                    "nothing can learn there"
+                    f"the gradient of {_layers(where)} is exactly 0 at step {seen[i].step:,} and at every check since "
+                    f"(last: step {seen[-1].step:,}); nothing can learn there; {_what_follows(stuck, unknown)}"
                 ),
                 causes=_causes_of_zero(run, seen[-1]),
                 remedies=remedies("zero_gradients"),
@@ -111,14 +112,14 @@ def zero_gradients(run: Run) -> list[Finding]:
 def exploding_gradients(run: Run, *, limit: float = 3.0, sigmas: float = 6.0) -> list[Finding]:
     """Before the first update gradients, or signals, grow e³ times through the network; or later they leave their past.
 
-    Limits: e³ as for vanishing; 6 robust sigmas above the running median of 20 measured steps, three times in a row:
-    single outliers are usual (Pascanu et al. 2013 clip them). Wrong for a network that starts so and trains well: that
-    is why it is a warning until the loss says otherwise.
+    Limits: e³ as for vanishing; later e³ and 6 robust sigmas above the running median of 20 measured steps, three times
+    in a row: single outliers are usual (Pascanu et al. 2013 clip them). Wrong for a network that starts so and trains
+    well: that is why it is a warning until the loss says otherwise.
     """
     seen = bool(run.checks) and run.checks[0].step == 0
     found = _exploding_at_start(run, limit) if seen else []
     try:
-        return found or _exploding_later(run, sigmas)
+        return found or _exploding_later(run, limit, sigmas)
     except NotJudged:
         if seen:
             return []
@@ -166,7 +167,7 @@ def _exploding_at_start(run: Run, limit: float) -> list[Finding]:
     ]
 
 
-def _exploding_later(run: Run, sigmas: float, window: int = 20, sustained: int = 3) -> list[Finding]:
+def _exploding_later(run: Run, limit: float, sigmas: float, window: int = 20, sustained: int = 3) -> list[Finding]:
     norms = run.layers.get("grad_norm")
     if norms is None or len(norms.steps) < window + sustained:
         raise NotJudged("the initialisation was not checked, and there are too few measured steps")
@@ -178,7 +179,9 @@ def _exploding_later(run: Run, sigmas: float, window: int = 20, sustained: int =
     middle = np.nanmedian(past[known], axis=1)
     sigma = np.maximum(1.4826 * np.nanmedian(np.abs(past[known] - middle[:, None]), axis=1), 0.05)
     above = np.zeros(len(totals), bool)
-    above[window:][known] = np.nan_to_num(totals[window:][known], nan=-np.inf) > middle + sigmas * sigma
+    above[window:][known] = np.nan_to_num(totals[window:][known], nan=-np.inf) > middle + np.maximum(
+        sigmas * sigma, limit
+    )
     runs_of = np.convolve(above, np.ones(sustained), "valid") == sustained
     if not runs_of.any():
         return []
@@ -220,6 +223,18 @@ def _first_log(check: Check) -> float:
         return float(log_gradients(check)[1][0].mean())
     except NotJudged:
         return math.inf
+
+
+def _layers(where: tuple[str, ...]) -> str:
+    if len(where) == 1:
+        return where[0]
+    return f"{len(where)} layers ({where[0]}{' … ' if len(where) > 2 else ', '}{where[-1]})"
+
+
+def _frozen(check: Check) -> bool:
+    """Whether no gradient at all comes to the layers before the output, while the output gets one: under no_grad."""
+    norms = check.values["diagnosis_parameter_grad_norm"][rows_with_parameters(check)]
+    return len(norms) > 1 and bool(np.isnan(norms[:-1]).all()) and not math.isnan(norms[-1])
 
 
 def _blocked(check: Check) -> tuple[str, ...] | None:

@@ -20,6 +20,8 @@ from nnvis.diagnosis.remedies import remedies
 from nnvis.record.run import Run
 from nnvis.record.vocabulary import Finding
 
+_LEARNS = "the network learns all the same"
+
 
 def unnormalized_inputs(
     run: Run, *, low: float = 0.03, high: float = 10.0, offset: float = 10.0, spread: float = 100.0
@@ -78,7 +80,9 @@ def unnormalized_targets(run: Run, *, low: float = 0.03, high: float = 10.0, off
     facts, kind = fact(run, "targets"), fact(run, "loss", "kind")
     if not facts or not facts.get("known"):
         raise NotJudged("the targets are not known")
-    if "counts" in facts or kind not in ("mean_squared_error", "mean_absolute_error", "other"):
+    if "counts" in facts or (kind == "other" and facts.get("integers")):  # classes, for a loss that is not known
+        return []
+    if kind not in ("mean_squared_error", "mean_absolute_error", "other"):
         return []
     if "targets" in spoilt_data(run):
         raise NotJudged("the targets hold NaN or Inf")
@@ -152,21 +156,22 @@ def class_imbalance(run: Run, *, rare: float = 0.1, recall: float = 0.1) -> list
 
 
 def bad_labels(run: Run) -> list[Finding]:
-    """One class only, constant targets (exact); or labels that no linear and no nearest-neighbour baseline can tell.
+    """One class only, or constant targets: an error where nothing is learned; or labels that no baseline can tell.
 
-    The second is a warning at most: what two simple baselines do not see may still be there. It is said only where the
-    network makes no progress either.
+    The second is a warning at most: what a linear and a nearest-neighbour baseline do not see may still be
+    there. It is said only where the network makes no progress either.
     """
     facts = fact(run, "targets")
     if not facts or not facts.get("known"):
         raise NotJudged("the targets are not known")
-    if facts["distinct"] == 1 or sum(count > 0 for count in facts.get("counts", [1, 1])) == 1:
-        return [
-            _bad_labels(
-                run, "error", f"all {fact(run, 'rows'):,} targets are the same", 1.0, ("the labels are broken",)
-            )
-        ]
     stuck, unknown = consequence(run)
+    if facts["distinct"] == 1 or sum(count > 0 for count in facts.get("counts", [1, 1])) == 1:
+        # rows of nnvis's own are drawn from all; those of a watch may be sorted, or targets that no loss looks at
+        drawn = bool(run.config) and fact(run, "loss", "kind") != "other"
+        text = f"the targets of all {fact(run, 'rows'):,} probe rows are the same; {stuck or unknown or _LEARNS}"
+        causes = ("the labels are broken", "the probe rows are sorted by class, or their targets are not used")
+        severity = "error" if stuck or (drawn and unknown) else "warning"
+        return [_bad_labels(run, severity, text, 1.0, causes)]
     if stuck is None:
         if unknown:
             raise NotJudged(unknown)

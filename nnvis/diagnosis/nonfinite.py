@@ -101,7 +101,7 @@ def _checked(run: Run) -> tuple[str, int, str, str, str] | None:
                 check.step,
                 "forward" if outputs or losses else "backward",
                 "",
-                f" ({where} of the fixed rows)",
+                f" ({where} of the probe rows)",
             )
     return None
 

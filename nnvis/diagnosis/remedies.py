@@ -70,7 +70,11 @@ _BY_SYMPTOM: dict[str, tuple[Remedy, ...]] = {
         Remedy("use a larger network", "it must at least do what a linear map does", {}),
     ),
     "not_learning": (
-        Remedy("treat the structural finding first", "what stands beside this finding is its likeliest cause", {}),
+        Remedy(
+            "treat the other findings first, where there are any",
+            "what stands beside this finding is its likeliest cause",
+            {},
+        ),
         Remedy("try to learn 16 rows by heart", "a network that cannot has a bug, not a tuning problem", {}),
     ),
     "nonfinite_values": (_LOWER, _CLIP, Remedy("look for NaN in the data", "one row is enough", {})),
@@ -93,7 +97,7 @@ _BY_SYMPTOM: dict[str, tuple[Remedy, ...]] = {
     "loss_mismatch": (
         Remedy(
             "use the loss of this task, as a mean over rows of equal shapes",
-            "cross_entropy takes logits and class numbers",
+            "of the right sign: what is better has to lose less; cross_entropy takes logits and class numbers",
             {},
         ),
     ),

@@ -48,6 +48,7 @@ def output_mismatch(run: Run, *, outside: float = 0.05) -> list[Finding]:
         *_squashed_twice(activations, width, kind, always_1=_within(run, 1.0, 1.0)),
         *_no_probability(run, activations[0], kind),
         *_out_of_reach(activations[0], width, kind, fact(run, "targets") or {}, outside),
+        *_one_for_many(run, activations[0], width),
     ]
     if activations[0] == "relu" and not found:
         without, unknown = consequence(run)
@@ -104,10 +105,18 @@ def _out_of_reach(last: str, width: int, kind: str, targets: dict[str, Any], out
             f"and {high:g}"
         )
         yield Mismatch("error", text, "an output activation that cannot reach the targets", targets["high"])
-    many = targets["whole"] and 2 < targets["distinct"] <= 20 and "counts" not in targets
-    if width == 1 and many and math.isfinite(high):
-        text = f"a single {last} output for {targets['distinct']} classes"
-        yield Mismatch("error", text, "one output a class is missing", float(targets["distinct"]))
+
+
+def _one_for_many(run: Run, last: str, width: int) -> Iterator[Mismatch]:
+    """An error where nothing is learned: a value of -1, 0 or 1 is well told by one tanh."""
+    targets = fact(run, "targets") or {}
+    if width != 1 or not targets.get("known") or not math.isfinite(_RANGES.get(last, (0, math.inf))[1]):
+        return
+    if targets["whole"] and 2 < targets["distinct"] <= 20 and "counts" not in targets:
+        without, unknown = consequence(run)
+        text = f"a single {last} output for {targets['distinct']} classes; {without or unknown or _LEARNS}"
+        severity = "error" if without else "warning" if unknown else "info"
+        yield Mismatch(severity, text, "one output a class is missing", float(targets["distinct"]))
 
 
 def loss_mismatch(run: Run) -> list[Finding]:

@@ -43,7 +43,7 @@ def dead_units(run: Run, *, share: float = 0.5, more: float = 0.1) -> list[Findi
             value=float(now[worst]),
             threshold=share,
             evidence=(
-                f"{now[worst]:.0%} of the units of {last.layers[worst]} have a slope of 0 at all {rows:,} fixed rows "
+                f"{now[worst]:.0%} of the units of {last.layers[worst]} have a slope of 0 at all {rows:,} probe rows "
                 f"(before the first update {began[worst]:.0%}; a unit that is on at over {3 / rows:.1%} of all rows "
                 f"would have shown); {stuck or unknown or 'the network learns all the same'}"
             ),
@@ -98,8 +98,9 @@ def saturated_activations(run: Run, *, slope: float = 0.05, share: float = 0.5) 
 def symmetric_units(run: Run, *, share: float = 0.5) -> list[Finding]:
     """At least half of a hidden layer's units have a twin with the same weights, at the start and at every check.
 
-    Twins get the same gradient for ever (relative 1e-6, incoming and outgoing weights). An output
-    layer that starts at zero is healthy, and is not counted.
+    Twins get the same gradient for ever (relative 1e-6, incoming and outgoing weights). A
+    warning where some units differ and the network learns: pruned units are twins too. An output layer that starts at zero is
+    healthy, and is not counted.
     """
     start = at_start(run)
     last = checks(run)[-1]
@@ -113,20 +114,22 @@ def symmetric_units(run: Run, *, share: float = 0.5) -> list[Finding]:
         same = (always >= share).all(axis=0)
     if not same.any():
         return []
+    stuck, unknown = consequence(run)
     worst = int(np.argmax(np.where(same, always[-1], -1)))
     return [
         Finding(
             symptom="symmetric_units",
-            severity="error",
+            severity="error" if stuck or unknown or always[-1][worst] == 1 else "warning",
             layers=names(last, np.flatnonzero(same)),
             first_step=0,
             value=float(always[-1][worst]),
             threshold=share,
             evidence=(
                 f"{always[-1][worst]:.0%} of the units of {last.layers[worst]} have a twin with the same incoming and "
-                f"outgoing weights at the start and still at step {last.step:,}: they do the work of one"
+                f"outgoing weights at the start and still at step {last.step:,}: they do the work of one; "
+                f"{stuck or unknown or 'the network learns all the same'}"
             ),
-            causes=("all weights start the same: a constant initialisation",),
+            causes=("weights start the same: a constant initialisation, or units that were pruned to 0",),
             remedies=remedies("symmetric_units"),
         )
     ]

@@ -61,7 +61,7 @@ SICK: list[tuple[str, Run, str]] = [
     ("dead_units", record(at={s: flat(1.0) for s in (300, 400)}), "warning"),
     ("saturated_activations", record(STUCK, everywhere={"diagnosis_slope_quantiles": slopes(0.01)}), "error"),
     ("saturated_activations", record(everywhere={"diagnosis_slope_quantiles": slopes(0.01)}), "info"),
-    ("symmetric_units", record(everywhere=TWINS), "error"),
+    ("symmetric_units", record(STUCK, everywhere=TWINS), "error"),
     ("overfitting", record(FELL, at=RISING_VAL), "error"),
     ("overfitting", record(FELL, at=RISING_VAL, config={"training": {"early_stopping": {"patience": 3}}}), "info"),
     ("underfitting", record((1.0, 0.9, 0.9, 0.8, 0.8)), "warning"),
@@ -94,7 +94,7 @@ SICK: list[tuple[str, Run, str]] = [
         "warning",
     ),
     ("class_imbalance", record(known=facts(targets={"counts": [130, 130, 130, 10]}), everywhere=RARE), "warning"),
-    ("bad_labels", record(known=facts(targets={"distinct": 1, "counts": [400, 0, 0, 0]})), "error"),
+    ("bad_labels", record(STUCK, facts(targets={"distinct": 1, "counts": [400, 0, 0, 0]})), "error"),
     (
         "bad_labels",
         record(
@@ -285,3 +285,112 @@ def test_noise_is_not_taken_for_progress_nor_progress_for_noise() -> None:
     assert stuck(record((1.0, 1.0, 1.0, 0.999, 0.998))) is not None
     assert stuck(record((1.0, 1.0, 1.0, 0.9, 0.8))) is None
     assert len(COURSE) - 1 == CLASSES
+
+
+# ---------------------------------------------------------------- healthy runs that were once called sick
+
+
+def only(run: Run, symptom: str) -> Any:
+    (finding,) = [finding for finding in diagnose(run) if finding.symptom == symptom]
+    return finding
+
+
+FROZEN = {"diagnosis_parameter_grad_norm": np.array([NAN, NAN, NAN, NAN, 1.0])}
+
+
+def test_a_frozen_backbone_is_no_fault_where_its_head_learns() -> None:
+    assert only(record(everywhere=FROZEN), "zero_gradients").severity == "info"
+    assert only(record(STUCK, everywhere=FROZEN), "zero_gradients").severity == "error"
+    young = diagnose(record(everywhere=FROZEN, summary={"budget": 40_000}))
+    assert "only 400 of 40,000" in young.not_judged["zero_gradients"]
+    assert only(record(everywhere=BLOCKED, summary={"budget": 40_000}), "zero_gradients").severity == "error"
+
+
+def test_a_run_that_warms_up_or_still_falls_is_not_judged_before_its_end() -> None:
+    live: dict[str, Any] = {"summary": {"budget": 1000}, "config": {"optimizer": {"lr": 0.1}}}
+    assert only(record(STUCK, **live, scalars={"lr": [0.01, 0.1]}), "not_learning")
+    assert "warming up" in diagnose(record(STUCK, **live, scalars={"lr": [0.01, 0.01]})).not_judged["not_learning"]
+    slow = (1.0, 0.999, 0.99, 0.98, 0.97)  # below 5%, which a linear baseline would ask for
+    assert "still falls" in diagnose(record(slow, summary={"budget": 1000})).not_judged["not_learning"]
+    assert only(record(slow), "not_learning").severity == "error"
+
+
+def test_a_value_head_of_one_tanh_is_no_fault_where_it_learns() -> None:
+    value = regression(whole=True, distinct=3, low=-1.0, high=1.0)
+    value |= {"output": facts(output={"activations": ["tanh"], "shape": [1]})["output"]}
+    assert only(record(known=value), "output_mismatch").severity == "info"
+    assert only(record(STUCK, value), "output_mismatch").severity == "error"
+
+
+def test_pruned_units_are_no_fault_where_the_network_learns() -> None:
+    some = {"diagnosis_duplicate_fraction": np.array([0.6, NAN, 0.0, NAN, NAN])}
+    assert only(record(everywhere=some), "symmetric_units").severity == "warning"
+    assert only(record(STUCK, everywhere=some), "symmetric_units").severity == "error"
+    assert only(record(everywhere=TWINS), "symmetric_units").severity == "error"  # they do the work of one
+
+
+def test_targets_that_no_loss_looks_at_are_no_fault() -> None:
+    same = facts(targets={"distinct": 1, "counts": [400, 0, 0, 0]}, loss={"kind": "other"})
+    found = only(record(known=same, at={0: {"diagnosis_row_loss_constant": np.zeros(ROWS)}}), "bad_labels")
+    assert found.severity == "warning"
+    assert "all 400 probe rows" in found.evidence
+    drawn = facts(targets={"distinct": 1, "counts": [400, 0, 0, 0]})
+    nothing = {0: {"diagnosis_row_loss_constant": np.zeros(ROWS)}}
+    assert only(record(known=drawn, at=nothing, config={"name": "ours"}), "bad_labels").severity == "error"
+
+
+def test_without_a_linear_baseline_a_small_gain_is_no_fault() -> None:
+    near = record((1.0, 0.99, 0.99, 0.99, 0.99))
+    assert only(near, "not_learning")
+    for check in near.checks:
+        check.values.pop("diagnosis_row_loss_linear", None)
+    assert "not_learning" in diagnose(near).judged
+
+
+def test_a_gradient_half_again_its_median_does_not_explode() -> None:
+    steady = np.exp(np.random.default_rng(0).normal(0, 0.01, (30, 3)))
+    for factor, said in ((1.5, False), (10.0, False), (30.0, True)):
+        grown = steady * np.where(np.arange(30) < 25, 1.0, factor)[:, None]
+        found = {finding.symptom for finding in diagnose(record(layers={"grad_norm": grown}))}
+        assert ("exploding_gradients" in found) == said, factor
+
+
+def test_classes_for_an_unknown_loss_are_no_unnormalised_targets() -> None:
+    tokens = regression(integers=True, whole=True, std=40.0, low=-100.0, high=9.0) | {"loss": {"kind": "other"}}
+    assert "unnormalized_targets" not in {finding.symptom for finding in diagnose(record(known=tokens))}
+
+
+def test_parameters_that_never_move_are_said_not_to_be_updated() -> None:
+    same = {"diagnosis_row_loss": np.full(ROWS, CONSTANT)}
+    assert only(record(STUCK, everywhere=same), "not_learning").causes == (
+        "the parameters are not updated: the optimizer holds others, or never steps",
+    )
+
+
+def test_labels_are_not_blamed_where_a_linear_baseline_gains() -> None:
+    assert not any("labels" in cause for cause in only(record(STUCK), "not_learning").causes)
+    none = {0: {"diagnosis_row_loss_linear": np.full(ROWS, 1.02 * CONSTANT)}}
+    assert any("labels" in cause for cause in only(record(STUCK, at=none), "not_learning").causes)
+
+
+def test_a_loss_of_the_wrong_sign_judges_no_progress() -> None:
+    assert "wrong sign" in diagnose(record(known=facts(loss={"scale": -1.0}))).not_judged["not_learning"]
+
+
+def test_persistence_asks_for_two_checks_that_are_apart() -> None:
+    steps = (0, 320, 640, 1280, 1281)
+    assert "not_learning" in diagnose(record((1.0, 0.8, 0.8, 1.0, 1.0), steps=steps)).judged  # learned at 640
+    assert only(record((1.0, 0.8, 1.0, 1.0, 1.0), steps=steps), "not_learning").first_step == 640
+    near = diagnose(record((1.0, 1.0, 1.0), steps=(0, 1280, 1281)))
+    assert "too near each other" in near.not_judged["not_learning"]
+
+
+def test_a_loss_far_above_is_told_in_times() -> None:
+    assert "is 3,100 times that of the best constant output" in str(stuck(record((1.0, 3125.0, 3125, 3125, 3125))))
+    assert "is 2.8 times that" in str(stuck(record((1.0, 2.75, 2.75, 2.75, 2.75))))
+    assert "% worse than that" in str(stuck(record((1.0, 1.2, 1.2, 1.2, 1.2))))
+
+
+def test_names_of_blocked_layers() -> None:
+    evidence = only(record(STUCK, everywhere=BLOCKED), "zero_gradients").evidence
+    assert "the gradient of 2 layers (hidden1, hidden2) is exactly 0" in evidence
