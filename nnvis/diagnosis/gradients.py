@@ -226,9 +226,8 @@ def _first_log(check: Check) -> float:
 
 
 def _layers(where: tuple[str, ...]) -> str:
-    if len(where) == 1:
-        return where[0]
-    return f"{len(where)} layers ({where[0]}{' … ' if len(where) > 2 else ', '}{where[-1]})"
+    first, *others = where
+    return f"{len(where)} layers ({first}{' … ' if len(others) > 1 else ', '}{others[-1]})" if others else first
 
 
 def _frozen(check: Check) -> bool:

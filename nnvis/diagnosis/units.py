@@ -98,9 +98,9 @@ def saturated_activations(run: Run, *, slope: float = 0.05, share: float = 0.5) 
 def symmetric_units(run: Run, *, share: float = 0.5) -> list[Finding]:
     """At least half of a hidden layer's units have a twin with the same weights, at the start and at every check.
 
-    Twins get the same gradient for ever (relative 1e-6, incoming and outgoing weights). A
-    warning where some units differ and the network learns: pruned units are twins too. An output layer that starts at zero is
-    healthy, and is not counted.
+    Twins get the same gradient for ever (relative 1e-6, incoming and outgoing weights). A warning where some units
+    differ and the network learns: pruned units are twins too. An output layer that starts at zero is healthy, and is
+    not counted.
     """
     start = at_start(run)
     last = checks(run)[-1]
