@@ -604,23 +604,47 @@ def test_a_snapshot_shows_itself(tmp_path):
     assert shown._repr_html_().count("<tr>") == 5
 
 
+LONG = """
+import gc
+import sys
+from pathlib import Path
+import torch
+from torch import nn
+import nnvis
+
+def resident():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+
+model = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Dropout(0.2), nn.Linear(8, 3))
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+inputs, targets = torch.randn(16, 6), torch.randint(3, (16,))
+
+def train(steps):
+    for _ in range(steps):
+        optimizer.zero_grad()
+        loss = nn.functional.cross_entropy(model(inputs), targets)
+        loss.backward()
+        optimizer.step()
+        probe.log(loss=loss)
+    gc.collect()
+    return resident(), len(gc.get_objects())
+
+with nnvis.watch(model, optimizer, log_dir=sys.argv[1], every=5) as probe:
+    before, objects = train(2000)
+    after, objects_after = train(8000)
+print(after - before, objects_after - objects)
+"""
+
+
 def test_memory_does_not_grow(tmp_path):
-    model = network()
-    optimizer = sgd(model)
-
-    def resident() -> int:
-        return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
-
+    """10,000 watched steps in a process of their own: what other tests leave behind would be counted as well."""
     if not Path("/proc/self/statm").exists():
         pytest.skip("needs Linux")
-    with nnvis.watch(model, optimizer, log_dir=tmp_path, every=5) as probe:
-        train(model, optimizer, 2000, probe)
-        gc.collect()
-        before, objects = resident(), len(gc.get_objects())
-        train(model, optimizer, 8000, probe)  # 10,000 in all
-        gc.collect()
-        assert len(gc.get_objects()) < objects + 2000
-        assert resident() < before + 8 * 2**20
+    command = [sys.executable, "-c", LONG, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    grown_bytes, more_objects = map(int, done.stdout.split())
+    assert grown_bytes < 4 * 2**20
+    assert more_objects < 500
 
 
 DDP = """

@@ -88,8 +88,7 @@ def _no_probability(run: Run, last: str, kind: str) -> Iterator[Mismatch]:
     if kind in _OF_PROBABILITIES and last not in ("softmax", "sigmoid") and not _within(run, 0.0, 1.0):
         text = f"the loss takes the log of its inputs, and the output ({last or 'no activation'}) is no probability"
         yield Mismatch("error", text, "softmax or sigmoid is missing, or a loss that takes logits")
-    sums = fact(run, "output", "largest_log_sum")
-    if kind == "nll" and last != "logsoftmax" and not (sums is not None and sums < 1e-2):
+    if kind == "nll" and last != "logsoftmax" and not fact(run, "output", "log_probabilities"):
         text = "the loss takes log probabilities, and the output is no log softmax: the loss has no lower bound"
         yield Mismatch("error", text, "log_softmax is missing")
 

@@ -35,6 +35,7 @@ GRADIENT_ROWS = 256
 MOST_PRODUCTS = 150_000_000
 """Of large networks so many rows are looked at, 256 at least, as take this number of multiplications forward."""
 BATCHES, LEAST_ROWS = 8, 2
+_ROUNDING_OF_LOGS = 1e-2  # of log probabilities: the log of their sum is 0, up to so much
 QUANTILES = 21
 SAME = 1e-6
 """Two units are twins where their weights differ by less than this share of their norm."""
@@ -536,13 +537,13 @@ def _target_facts(targets: Any, outputs: Tensor | None) -> dict[str, Any]:
 def _output_facts(outputs: Tensor | None, graph: Graph | None) -> dict[str, Any]:
     if outputs is None:
         return {"known": False}
-    sums = None
+    normalised = False
     if outputs.dim() == 2 and outputs.is_floating_point():
-        sums = float(outputs.detach().double().logsumexp(dim=1).abs().max())
+        normalised = bool(outputs.detach().double().logsumexp(dim=1).abs().max() < _ROUNDING_OF_LOGS)
     return {
         "known": True,
         "shape": list(outputs.shape[1:]),
-        "largest_log_sum": sums,  # 0 where outputs are log probabilities
+        "log_probabilities": normalised,
         "activations": list(graph.output_activations) if graph else [],
         "in_graph": bool(graph and graph.operations),
     }

@@ -160,7 +160,7 @@ HEALTHY: list[tuple[str, str, Run]] = [
     ("output_mismatch", "sigmoid and targets in [0, 1]", record(known=regression(low=0.0, high=1.0) | {"output": facts(output={"activations": ["sigmoid"], "shape": [1]})["output"]})),  # noqa: E501
     ("output_mismatch", "one column of a softmax", record(known=facts(output={"activations": ["softmax"], "shape": []}, loss={"kind": "binary_cross_entropy_of_probabilities"}), everywhere={"diagnosis_output_range": np.array([0.0, 1.0])})),  # noqa: E501
     ("output_mismatch", "probabilities made in some other way", record(known=facts(loss={"kind": "binary_cross_entropy_of_probabilities"}), everywhere={"diagnosis_output_range": np.array([1e-7, 1.0])})),  # noqa: E501
-    ("output_mismatch", "log probabilities made in some other way", record(known=facts(output={"largest_log_sum": 1e-6}, loss={"kind": "nll"}))),  # noqa: E501
+    ("output_mismatch", "log probabilities made in some other way", record(known=facts(output={"log_probabilities": True}, loss={"kind": "nll"}))),  # noqa: E501
     ("class_imbalance", "rare, but right", record(known=facts(targets={"counts": [130, 130, 130, 10]}))),
 ]  # fmt: skip
 
