@@ -6,7 +6,7 @@
 A `Number` is a Python float where looking at a value is free (CPU), and a 0-d float64 tensor elsewhere,
 so that nothing here ever waits for a device. On a CPU the quick float32 kernels are used and checked;
 where they would have lost digits (cancellation, under- or overflow, NaN) the exact float64 way is taken.
-On this machine's 6 MB activation `dot` costs 0.08 ms, `var_mean` 5 ms and `isfinite().sum()` 3 ms.
+On 2 CPU cores, for an activation of 6 MB, `dot` costs 0.08 ms, `var_mean` 5 ms and `isfinite().sum()` 3 ms.
 """
 
 from __future__ import annotations
