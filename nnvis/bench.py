@@ -57,10 +57,11 @@ def bench(
     *,
     pairs: int = 5,
     seconds: float = 2.0,
+    variants: Sequence[str] = tuple(VARIANTS),
     trust: bool = False,
     say: Callable[[str], None] = lambda text: None,
 ) -> Iterator[Cost]:
-    """Compare each of VARIANTS with the hand-written loop, in `pairs` pairs of about `seconds` each.
+    """Compare each of `variants` (keys of VARIANTS) with the hand-written loop, in `pairs` pairs of about `seconds` each.
 
     Validation after each epoch (loss and accuracy) and saving at the end are part of both; checkpoints in between are
     not: they take 1% of the time of a long run, and would take more of so short a one. So does the diagnosis, whose
@@ -73,8 +74,8 @@ def bench(
     _require_plain(config)
     by_hand(config)  # warms up
     steps = max(20, math.ceil(seconds / by_hand(_with(config, ["training.steps=20"])) * 20))
-    for variant, changes in VARIANTS.items():
-        varied = _with(config, [f"training.steps={steps}", *changes])
+    for variant in variants:
+        varied = _with(config, [f"training.steps={steps}", *VARIANTS[variant]])
 
         def tell(pair: int, variant: str = variant) -> None:
             say(f"{variant}: pair {pair + 1} of {pairs}, {steps} steps each")

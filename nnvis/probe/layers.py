@@ -171,7 +171,7 @@ def is_wrapped(parts: Collection[nn.Module]) -> bool:
     """Whether somebody holds a `torch.compile`d wrapper around one of a model's parts."""
     if "torch._dynamo" not in sys.modules:
         return False
-    return any(is_wrapper(one) and getattr(one, "_orig_mod", None) in parts for one in gc.get_objects())
+    return any(isinstance(one, dict) and one.get("_orig_mod") in parts for one in gc.get_referrers(*parts))
 
 
 def is_wrapper(module: object) -> bool:
