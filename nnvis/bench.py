@@ -61,7 +61,7 @@ def bench(
     trust: bool = False,
     say: Callable[[str], None] = lambda text: None,
 ) -> Iterator[Cost]:
-    """Compare each of `variants` (keys of VARIANTS) with the hand-written loop, in `pairs` pairs of about `seconds` each.
+    """Compare `variants` (keys of VARIANTS) with the hand-written loop, in `pairs` pairs of about `seconds` each.
 
     Validation after each epoch (loss and accuracy) and saving at the end are part of both; checkpoints in between are
     not: they take 1% of the time of a long run, and would take more of so short a one. So does the diagnosis, whose

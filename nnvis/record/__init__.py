@@ -12,6 +12,7 @@ from nnvis.record.files import read_findings, read_json, write_findings, write_j
 from nnvis.record.log import EventLog
 from nnvis.record.run import Run, find_runs, load_run
 from nnvis.record.size import FIGURES_BYTES, checks_bytes, expected_bytes
+from nnvis.record.study import Study, is_study, load_study
 from nnvis.record.vocabulary import (
     ABSENCE_REASONS,
     DIAGNOSIS_QUANTITIES,
@@ -49,10 +50,13 @@ __all__ = [
     "Remedy",
     "Run",
     "Series",
+    "Study",
     "checks_bytes",
     "expected_bytes",
     "find_runs",
+    "is_study",
     "load_run",
+    "load_study",
     "read_findings",
     "read_json",
     "write_findings",

@@ -69,6 +69,22 @@ def read_json(path: str | Path) -> Any:
         raise InputError(f"{path}: not JSON: not text in UTF-8") from None
 
 
+def read_yaml(path: str | Path) -> dict[str, Any]:
+    """The mapping in a YAML file that nnvis wrote. Raises InputError where it is missing or something else."""
+    import yaml
+
+    path = Path(path)
+    try:
+        content = yaml.safe_load(path.read_bytes())
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: not a config: keys and values are expected")
+    return content
+
+
 def write_findings(directory: str | Path, findings: Sequence[Finding], not_judged: Mapping[str, str] = {}) -> Path:
     """Writes `findings.json`: the findings, and for each symptom that could not be judged the reason."""
     path = Path(directory) / "findings.json"

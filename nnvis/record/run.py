@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from nnvis.errors import InputError
 from nnvis.record import table
-from nnvis.record.files import read_findings, read_json
+from nnvis.record.files import read_findings, read_json, read_yaml
 from nnvis.record.reader import EVENT_FILE, EventData, event_files, read_events
 from nnvis.record.series import checks, histogram_series, layer_series, network_table, scalar_series
 from nnvis.record.vocabulary import Check, Finding, HistogramSeries, LayerInfo, LayerSeries, Series
@@ -96,7 +96,7 @@ def load_run(path: str | Path, model_loader: ModelLoader | None = None) -> Run:
             damages.append(f"{file.name}: {data.damage}")
     return Run(
         path=path,
-        config=_read_config(path / "config.yaml"),
+        config=read_yaml(path / "config.yaml") if (path / "config.yaml").exists() else {},
         summary=read_json(path / "summary.json") if (path / "summary.json").exists() else {},
         scalars=Recorded(scalar_series(data)),
         layers=Recorded(layer_series(data)),
@@ -128,20 +128,6 @@ def _read(file: Path) -> bytes:
         return file.read_bytes()
     except OSError as error:
         raise InputError(f"{file}: cannot be read: {error.strerror}") from None
-
-
-def _read_config(path: Path) -> dict[str, Any]:
-    if not path.exists():
-        return {}
-    import yaml
-
-    try:
-        config = yaml.safe_load(_read(path))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(config, dict):
-        raise InputError(f"{path}: not a config: keys and values are expected")
-    return config
 
 
 def _no_run(path: Path) -> str:

@@ -41,7 +41,7 @@ def peak_mb(which: str, words: list[str]) -> tuple[float, float]:
 
 def main() -> None:
     words = sys.argv[1:] or ["digits_mlp"]
-    runs = {which: sorted(peak_mb(which, words) for _ in range(5))[2] for which in ("nnvis", "hand")}
+    runs = {which: sorted(peak_mb(which, words) for _ in range(3))[1] for which in ("nnvis", "hand")}
     (whole, added), (whole_by_hand, added_by_hand) = runs["nnvis"], runs["hand"]
     print(
         f"{words[0]}: peak {whole:.1f} MiB, by hand {whole_by_hand:.1f}, x {whole / whole_by_hand:.3f}; "

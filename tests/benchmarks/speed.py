@@ -1,6 +1,6 @@
 """Training through nnvis against a loop written by hand, on three networks.
 
-    python tests/benchmarks/speed.py [--pairs 7] [--seconds 3] [--threads N] [--network NAME] [--diagnosis] [--fashion-root DIR]
+    python tests/benchmarks/speed.py [--pairs 7] [--seconds 3] [--threads N] [--network NAME] [--diagnosis]
 
 The limits are those that the project holds itself to: 1.05 with capture off, 1.10 with the default capture. With as
 many threads as there are cores, whatever else the machine does delays every step: `--threads 1` is the steadier number.

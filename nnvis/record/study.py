@@ -1,0 +1,85 @@
+"""A study, read back from its directory: what is compared, and the runs that there are. Needs no torch, and no end.
+
+study = load_study("runs/vanishing")
+study.variants                       # ("sigmoid", "relu_he", ...), in the order of the file
+study.runs["sigmoid"][0].scalars     # the run of seed 0
+study.missing                        # {("relu_he", 4): "not trained yet"}
+
+In the directory: `study.yaml` (the study as it was resolved), `runs.json` (variant -> seed -> the run's folder), the runs
+under `VARIANT/N-seedSEED/`, `comparison.json`, `figures/`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from nnvis.errors import InputError
+from nnvis.record.files import read_json, read_yaml
+from nnvis.record.run import ModelLoader, Recorded, Run, load_run
+
+STUDY_FILE, RUNS_FILE = "study.yaml", "runs.json"
+
+
+@dataclass(frozen=True)
+class Study:
+    """Variants of one experiment, each trained with several seeds."""
+
+    path: Path
+    name: str
+    question: str
+    variants: tuple[str, ...]  # in the order of the file
+    overrides: dict[str, dict[str, Any]] = field(repr=False)  # by variant: dotted key -> value
+    axes: dict[str, tuple[Any, ...]] = field(repr=False)  # of a grid: dotted key -> its values; {} for named variants
+    seeds: tuple[int, ...]
+    figures: tuple[str, ...] = field(repr=False)  # names; () for those that suit it
+    expect: tuple[str, ...] = field(repr=False)  # what the file says will come out
+    runs: Recorded[dict[int, Run]] = field(repr=False)  # by variant, by seed: those that there are
+    missing: dict[tuple[str, int], str] = field(repr=False)  # (variant, seed) -> why there is no run
+
+    def each_run(self) -> Iterator[tuple[str, int, Run]]:
+        """(variant, seed, run) in the study's order."""
+        for variant, by_seed in self.runs.items():
+            for seed, run in by_seed.items():
+                yield variant, seed, run
+
+
+def load_study(path: str | Path, model_loader: ModelLoader | None = None) -> Study:
+    """Reads the study in the directory `path`. Raises InputError where there is none."""
+    path = Path(path)
+    if not (path / STUDY_FILE).is_file():
+        raise InputError(f"{path}: no study in it (no {STUDY_FILE}); make one: nnvis compare STUDY")
+    told = read_yaml(path / STUDY_FILE)
+    variants, seeds = told["variants"], tuple(told["seeds"])
+    places = read_json(path / RUNS_FILE) if (path / RUNS_FILE).exists() else {}
+    runs: Recorded[dict[int, Run]] = Recorded({variant: {} for variant in variants})
+    missing: dict[tuple[str, int], str] = {}
+    for variant in variants:
+        for seed in seeds:
+            place = places.get(variant, {}).get(str(seed))
+            try:
+                if place is None:
+                    raise InputError("not trained yet")
+                runs[variant][seed] = load_run(path / place, model_loader)
+            except InputError as error:
+                missing[variant, seed] = str(error)
+    return Study(
+        path=path,
+        name=told["name"],
+        question=told["question"],
+        variants=tuple(variants),
+        overrides=variants,
+        axes={key: tuple(values) for key, values in told["axes"].items()},
+        seeds=seeds,
+        figures=tuple(told["figures"]),
+        expect=tuple(told["expect"]),
+        runs=runs,
+        missing=missing,
+    )
+
+
+def is_study(path: str | Path) -> bool:
+    """Whether a directory holds a study."""
+    return (Path(path) / STUDY_FILE).is_file()
