@@ -5,7 +5,7 @@ study.variants                       # ("sigmoid", "relu_he", ...), in the order
 study.runs["sigmoid"][0].scalars     # the run of seed 0
 study.missing                        # {("relu_he", 4): "not trained yet"}
 
-In the directory: `study.yaml` (the study as it was resolved), `runs.json` (variant -> seed -> the run's folder), the runs
+In the directory: `study.yaml` (the study as it was resolved), `runs.json` (variant -> seed -> folder), the runs
 under `VARIANT/N-seedSEED/`, `comparison.json`, `figures/`.
 """
 
