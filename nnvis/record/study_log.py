@@ -20,7 +20,7 @@ from nnvis.record.framing import unframe
 from nnvis.record.log import EventLog
 from nnvis.record.reader import event_files
 from nnvis.record.run import Run
-from nnvis.record.study import Study, is_study, varied_values
+from nnvis.record.study import Study, is_study, varied_keys, varied_values
 
 METRICS = (
     "accuracy/val",
@@ -67,19 +67,25 @@ def write_study_log(study: Study, sentences: Iterable[str], pictures: Iterable[P
 
 
 def hyperparameters(study: Study) -> list[HyperParameter]:
-    """The varied axes, with the values that the runs have: of named variants their name and what differs; the seed."""
+    """The varied axes, with the values that the runs have: of named variants their name and what differs; the seed.
+
+    A key that some run lacks (the momentum of SGD, beside Adam) is no column: TensorBoard draws no line then.
+    """
     sessions = [_session(run) for _, _, run in study.each_run()]
-    keys = [*study.axes] or [*dict.fromkeys(key for overrides in study.overrides.values() for key in overrides)]
-    names = list(dict.fromkeys(name for key in keys for session in sessions for name in _below(key, session)))
-    values = {name: list(dict.fromkeys(s[name] for s in sessions if name in s)) for name in (*names, "name", "seed")}
-    everywhere = {name for name in values if all(name in session for session in sessions)}
-    varied = names if study.axes else [name for name in names if len(values[name]) > 1 or name not in everywhere]
+    keys = varied_keys([study.axes] if study.axes else study.overrides.values())
+    names = dict.fromkeys(name for key in keys for session in sessions for name in _below(key, session))
+    values = {
+        name: _ordered(dict.fromkeys(session[name] for session in sessions))
+        for name in (*names, "seed")
+        if all(name in session for session in sessions)
+    }
     columns = [
-        HyperParameter(name, _ordered(values[name]), is_domain=name in everywhere, first=bool(study.axes))
-        for name in varied
+        HyperParameter(name, values[name], is_domain=True, first=bool(study.axes))
+        for name in names
+        if name in values and (study.axes or len(values[name]) > 1)
     ]
     variant = HyperParameter("name", [*study.variants], is_domain=True, first=True, title="variant")
-    seed = HyperParameter("seed", _ordered(values["seed"]), is_domain=True)
+    seed = HyperParameter("seed", values["seed"], is_domain=True)
     return [*columns, seed] if study.axes else [variant, *columns, seed]
 
 
@@ -101,9 +107,10 @@ def _session(run: Run) -> dict[str, Any]:
     return {}
 
 
-def _ordered(values: Sequence[Any]) -> list[Any]:
+def _ordered(values: Iterable[Any]) -> list[Any]:
     """Numbers by size, anything else as it comes."""
-    return sorted(values) if all(map(_is_number, values)) else list(values)
+    values = list(values)
+    return sorted(values) if all(map(_is_number, values)) else values
 
 
 def _is_number(value: Any) -> bool:

@@ -13,6 +13,7 @@ from watching_boards import Board, running_board, visible_text, wait_for
 
 from nnvis.errors import InputError
 from nnvis.record import Study, find_runs, load_run
+from nnvis.record.study import varied_values
 from nnvis.record.study_log import hyperparameters, write_study_log
 
 VARIANTS = {
@@ -63,11 +64,34 @@ def test_columns_are_what_varies(named: Study, grid: Study) -> None:
     assert all(column.is_domain for study in (named, grid) for column in hyperparameters(study))
 
 
-def test_a_column_that_some_runs_lack_filters_none_away(tmp_path: Path) -> None:
+def test_every_run_has_a_value_in_every_column(tmp_path: Path) -> None:
+    """Else TensorBoard draws no line: what a variant lacks is null, as text."""
     adam = {"optimizer": {"kind": "Adam", "lr": 0.01, "amsgrad": True}}
     study = made_up_study(tmp_path / "s", {"sgd": {}, "adam": adam}, seeds=1)
-    [column] = [column for column in hyperparameters(study) if column.name == "optimizer.amsgrad"]
-    assert not column.is_domain
+    assert {column.name: column.values for column in hyperparameters(study)} == {
+        "name": ["sgd", "adam"],
+        "optimizer.kind": ["SGD", "Adam"],
+        "optimizer.lr": [0.01, 0.1],
+        "optimizer.amsgrad": ["null", "true"],
+        "seed": [0],
+    }
+
+
+def test_what_the_variants_of_a_study_have(tmp_path: Path) -> None:
+    variants = {
+        "base": {},
+        "adam": {"optimizer": {"kind": "Adam"}, "model.layers.1.Dropout": 0.5},
+        "slow": {"optimizer.lr": 0.01, "training.batch_size": "full"},
+    }
+    base = {"optimizer": {"kind": "SGD", "lr": 0.1}, "model": {"layers": [{"Linear": 3}, {"Dropout": 0.1}]}}
+    (tmp_path / "study.yaml").write_text(json.dumps({"base": base, "variants": variants}))
+    assert varied_values(tmp_path) == {
+        "optimizer.kind": ["SGD", "Adam", "SGD"],
+        "model.layers.1.Dropout": [0.1, 0.5, 0.1],
+        "optimizer.lr": [0.1, None, 0.01],
+        "training.batch_size": [None, None, "full"],
+    }
+    assert varied_values(tmp_path / "elsewhere") == {}
 
 
 def test_the_log_is_replaced_and_is_no_run(named: Study, tmp_path: Path, picture: bytes) -> None:
@@ -139,13 +163,19 @@ def test_dashboards_show_the_study(board: Board, browser: Any, dashboard: str, t
     browser.get(f"{board.url}#{dashboard}")
     wait_for(lambda: all(each in visible_text(browser) for each in DASHBOARDS[dashboard]), f"the study in {dashboard}")
     if dashboard == "hparams":
-        [*tabs] = browser.execute_script(TABS)
-        next(tab for tab in tabs if "PARALLEL" in tab.text.upper()).click()
-        wait_for(lambda: "Click or hover over a session group" in visible_text(browser), "the parallel coordinates")
+        find = ELEMENTS % "paper-tab"
+        next(tab for tab in browser.execute_script(find) if "PARALLEL" in tab.text.upper()).click()
+        runs = len(VARIANTS) * len(SEEDS)
+        wait_for(lambda: len(browser.execute_script(LINES)) == runs, "a line for each run")
     browser.save_screenshot(str(tmp_path / f"{dashboard}.png"))
 
 
-TABS = """
-    const all = (node) => [...(node.localName == "paper-tab" ? [node] : []),
+ELEMENTS = """
+    const all = (node) => [...(node.localName == "%s" ? [node] : []),
         ...[...(node.shadowRoot?.children ?? []), ...node.children].flatMap(all)];
     return all(document.body)"""
+LINES = (
+    ELEMENTS % "path"
+    + """
+    .filter(path => path.parentNode.classList.contains("foreground") && path.getAttribute("d")?.startsWith("M"))"""
+)
