@@ -85,7 +85,8 @@ def _mean(line: Expectation, outcome: Outcome) -> tuple[bool | None, str]:
     if math.isnan(value):
         return None, f"{metric}: no value{diverged}"
     count = len(outcome.values[metric])
-    holds = _RELATIONS[line.relation or "<"](value, line.value)
+    bound = math.nan if line.value is None else line.value
+    holds = _RELATIONS[line.relation or "<"](value, bound)
     return bool(holds), f"{metric} {in_words(value, metric)} over {plural(count, 'seed')}{diverged}"
 
 

@@ -17,7 +17,7 @@ from nnvis.record import Study, load_study, read_json, write_json
 EVERY = range(5)
 
 
-def with_values(study: Study, values: dict[str, dict[int, float | None]], metric: str = "accuracy") -> Study:
+def with_values(study: Study, values: dict[str, dict[int, float]], metric: str = "accuracy") -> Study:
     """The same study with other values of `metric/val`, and without any other metric."""
     for variant, seed, run in study.each_run():
         summary = dict(run.summary)

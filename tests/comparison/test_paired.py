@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -54,7 +55,7 @@ def test_as_scipy_has_it(pairs: list[tuple[float, float]]) -> None:
     if gaps.std() <= 1e-6 * np.abs(gaps).max():
         return  # scipy warns of cancellation
     gap = difference({i: a for i, (a, _) in enumerate(pairs)}, {i: b for i, (_, b) in enumerate(pairs)})
-    expected = stats.ttest_1samp(gaps, 0)
+    expected: Any = stats.ttest_1samp(gaps, 0)
     interval = expected.confidence_interval(0.95)
     assert gap.p == pytest.approx(expected.pvalue, rel=1e-6, abs=1e-12)
     assert (gap.low, gap.high) == pytest.approx((interval.low, interval.high), rel=1e-6, abs=1e-6)
