@@ -6,6 +6,7 @@ x, label, names = depth(profiles)                       # where its layers stand
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -16,8 +17,9 @@ from nnvis.figures.reading import NoData, layer_table
 from nnvis.figures.variants import NothingToDraw, spread
 from nnvis.record.run import Run
 from nnvis.record.study import Study
-from nnvis.record.vocabulary import BoolArray, FloatArray, LayerSeries
+from nnvis.record.vocabulary import ABSENCE_REASONS, BoolArray, FloatArray, IntArray, LayerSeries
 
+_NOT_RECORDED = ABSENCE_REASONS.index("not recorded")
 Keep = Callable[[Run, LayerSeries], LayerSeries]
 
 
@@ -59,7 +61,7 @@ def profile(tables: Mapping[int, LayerSeries], when: Literal["start", "end"]) ->
     values = np.array([t.values[rows[seed]] for seed, t in tables.items()])
     present = np.array([t.present[rows[seed]] for seed, t in tables.items()])
     steps = tuple(int(table.steps[rows[seed]]) for seed, table in tables.items())
-    return Profile(next(iter(tables.values())).layers, len(tables), steps, *spread(values), present.any(axis=0))
+    return Profile(next(iter(tables.values())).layers, len(tables), steps, *spread(values), np.any(present, axis=0))
 
 
 def _row(table: LayerSeries, when: Literal["start", "end"]) -> int:
@@ -67,6 +69,34 @@ def _row(table: LayerSeries, when: Literal["start", "end"]) -> int:
         return 0
     finite = np.flatnonzero((table.present & np.isfinite(table.values)).any(axis=1))
     return int(finite[-1]) if len(finite) else len(table.steps) - 1
+
+
+def over_seeds(tables: Mapping[int, LayerSeries]) -> LayerSeries:
+    """The median over the seeds, layer by layer, at every step at which any was measured.
+
+    A seed counts from its first to its last measured step, with its newest measurement. Where half of the seeds or more
+    are NaN or Inf, so is the result.
+    """
+    every = list(tables.values())
+    steps = np.unique(np.concatenate([table.steps for table in every]))
+    rows = [newest(table.steps, steps) for table in every]
+    values = np.array([table.values[row] for table, row in zip(every, rows, strict=True)])  # (S, T, L)
+    present = np.array([t.present[row] & (row >= 0)[:, None] for t, row in zip(every, rows, strict=True)])
+    finite = present & np.isfinite(values)
+    kept = finite.sum(axis=0) > present.sum(axis=0) / 2
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # where no seed has a number
+        middle = np.nanmedian(np.where(finite, values, np.nan), axis=0)
+    infinite = (present & np.isinf(values)).any(axis=0)
+    middle = np.where(kept, middle, np.where(infinite, np.inf, np.nan))
+    seen = np.asarray(present.any(axis=0))
+    return LayerSeries(steps, every[0].layers, middle, seen, np.where(seen, 0, _NOT_RECORDED))
+
+
+def newest(measured: IntArray, steps: IntArray) -> IntArray:
+    """(T,) rows of the newest measurement at each of the `steps`; -1 before the first and after the last."""
+    rows = np.searchsorted(measured, steps, side="right") - 1
+    return np.where(steps > measured[-1], -1, rows)
 
 
 def weighted(run: Run, table: LayerSeries) -> LayerSeries:
