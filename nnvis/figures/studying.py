@@ -12,7 +12,8 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 
 from nnvis.errors import InputError, RunError, tell
-from nnvis.figures.study_flow import gradient_flow
+from nnvis.figures.study_flow import gradient_flow, signal_propagation, update_ratio
+from nnvis.figures.study_heatmaps import gradient_difference, quantity_heatmaps
 from nnvis.figures.style import save
 from nnvis.figures.variants import NothingToDraw, StudyFigure
 from nnvis.record.files import disk_errors
@@ -22,6 +23,13 @@ __all__ = ["STUDY_FIGURES", "NothingToDraw", "StudyFigure", "draw_study"]
 
 STUDY_FIGURES: dict[str, Callable[[Study], StudyFigure]] = {
     "gradient_flow": gradient_flow,
+    "grad_norm_heatmap": quantity_heatmaps("grad_norm"),
+    "difference": gradient_difference,
+    "activation_std_heatmap": quantity_heatmaps("activation_std"),
+    "signal_propagation": signal_propagation,
+    "update_ratio": update_ratio,
+    "dead_heatmap": quantity_heatmaps("dead_fraction"),
+    "saturated_heatmap": quantity_heatmaps("saturated_fraction"),
 }
 """What is drawn of a study: file name -> figure, the most telling first."""
 
