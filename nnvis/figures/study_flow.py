@@ -47,7 +47,7 @@ def gradient_flow(study: Study) -> StudyFigure:
     explain(fig, _flow_title(start), _flow_caption(study, tuple(tables)))
     styles, ends, drawn = looks(study), {}, []
     for ax, when, profiles in ((upper, "at the start", start), (lower, "at the end of training", end)):
-        ends[ax] = draw_profiles(ax, profiles, styles, places, (start, end), at="first", words=_first_to_last)
+        ends[ax] = draw_profiles(ax, profiles, styles, places, (start, end), at="first", words=_flow_words)
         ax.set_title(f"{when[0].upper()}{when[1:]} ({_steps(profiles)})")
         drawn += profile_rows(when, profiles, places)
         ax.set_ylabel("gradient norm")
@@ -55,7 +55,7 @@ def gradient_flow(study: Study) -> StudyFigure:
     head = "first : last layer, decades a layer"
     upper.text(-0.045, 1.05, head, transform=upper.transAxes, ha="right", fontsize=8, color="#555555")
     lower.set_xlabel(places.label)
-    arrange(fig, ends, names={lower: places.names} if places.names else {}, side="left")
+    arrange(fig, ends, names={lower: places.names} if places.names else {}, left=ends)
     return StudyFigure(fig, PROFILE_COLUMNS, drawn)
 
 
@@ -74,15 +74,16 @@ def signal_propagation(study: Study) -> StudyFigure:
     explain(fig, _signal_title(forward, backward), _signal_caption(study, tuple(forward)))
     styles = looks(study)
     ends = {
-        upper: draw_profiles(upper, forward, styles, places, (forward,), at="last", words=_last_to_first),
-        lower: draw_profiles(lower, backward, styles, places, (backward,), at="last", words=_first_to_last),
+        upper: draw_profiles(upper, forward, styles, places, (forward,), at="last", words=_gain_forward),
+        lower: draw_profiles(lower, backward, styles, places, (backward,), at="first", words=_gain_backward),
     }
     upper.set_title("Forward: the signal")
     lower.set_title("Backward: the gradient")
     upper.set_ylabel("activation std")
     lower.set_ylabel("activation gradient, rms")
     lower.set_xlabel(places.label)
-    arrange(fig, ends, names={lower: places.names} if places.names else {})
+    _right_hand(lower)
+    arrange(fig, ends, names={lower: places.names} if places.names else {}, left=[lower])
     drawn = profile_rows("activation_std", forward, places) + profile_rows("activation_grad_rms", backward, places)
     return StudyFigure(fig, ("quantity", *PROFILE_COLUMNS[1:]), drawn)
 
@@ -100,7 +101,7 @@ def update_ratio(study: Study) -> StudyFigure:
     """
     paces = {v: pace(by_seed) for v, by_seed in tables_of(study, "update_ratio", weighted).items()}
     places = depth([p.layers for p in paces.values()])
-    fig = sheet(height=max(2.6, 0.145 * len(paces) + 1.0))
+    fig = sheet(height=max(3.1, 0.145 * len(paces) + 1.2))
     ax = fig.subplots()
     explain(fig, _pace_title(paces), _pace_caption(study, tuple(paces)))
     labels = draw_profiles(ax, paces, looks(study), places, (paces,), at="first", words=_pace_words, include=GUIDE)
@@ -109,7 +110,7 @@ def update_ratio(study: Study) -> StudyFigure:
     ax.set_xlabel(places.label)
     _right_hand(ax)
     labels.append(EndLabel(GUIDE, "10⁻³: usual pace", INK))
-    arrange(fig, {ax: labels}, names={ax: places.names} if places.names else {}, side="left")
+    arrange(fig, {ax: labels}, names={ax: places.names} if places.names else {}, left=[ax])
     return StudyFigure(fig, PROFILE_COLUMNS, profile_rows("over training", paces, places))
 
 
@@ -148,7 +149,9 @@ def draw_profiles(
         row += bool((kinds != ORDINARY).any())
         finite = ordinary[np.isfinite(ordinary)]
         level = finite[0 if at == "first" else -1] if len(finite) else ax.get_ylim()[0]
-        labels.append(EndLabel(float(level), f"{variant}: {words(p)} {look.glyph}", look.colour))
+        told = f"{variant}: {words(p)}"
+        told = f"{told} {look.glyph}" if at == "first" else f"{look.glyph} {told}"  # the mark beside the line
+        labels.append(EndLabel(float(level), told, look.colour))
     ax.margins(x=0.03)
     return labels + strips.names()
 
@@ -187,6 +190,13 @@ def ratio(p: Profile) -> float:
     return first_to_last(p.middle[p.present])
 
 
+def _flow_words(p: Profile) -> str:
+    """The first layer's over the last layer's, and the slope in decades a layer."""
+    slope = decades_per_layer(np.where(p.present, p.middle, np.nan))
+    pace = f", {round(slope, 2) + 0.0:+.2f}".replace("-", "−") if math.isfinite(slope) else ""
+    return "" if math.isnan(ratio(p)) else f"{number(ratio(p), 2)}{pace}"
+
+
 def _signal_title(forward: Mapping[str, Profile], backward: Mapping[str, Profile]) -> str:
     """The variant whose signal or gradient changes most on its way, and the one in which both change least."""
     ways = {v: (_inverse(ratio(forward[v])), ratio(backward[v])) for v in forward if v in backward}
@@ -204,27 +214,20 @@ def _inverse(value: float) -> float:
     return math.inf if value == 0 else 1 / value
 
 
-def _last_to_first(p: Profile) -> str:
-    return _numbers(_inverse(ratio(p)), p)
+def _gain_forward(p: Profile) -> str:
+    return number(_inverse(ratio(p)), 2)
 
 
-def _first_to_last(p: Profile) -> str:
-    return _numbers(ratio(p), p)
-
-
-def _numbers(value: float, p: Profile) -> str:
-    """A ratio of two layers, and the slope in decades a layer."""
-    slope = decades_per_layer(np.where(p.present, p.middle, np.nan))
-    pace = f", {round(slope, 2) + 0.0:+.2f}".replace("-", "−") if math.isfinite(slope) else ""
-    return "" if math.isnan(value) else f"{number(value, 2)}{pace}"
+def _gain_backward(p: Profile) -> str:
+    return number(ratio(p), 2)
 
 
 def _signal_caption(study: Study, shown: tuple[str, ...]) -> str:
     return (
-        "Behind each nonlinearity, at the first measured step. Forward: standard deviation of the outputs; at the line: "
-        "the last layer's over the first layer's, and the slope in decades a layer. Backward: root mean square of the "
-        "loss's gradient with respect to them; at the line: the first layer's over the last layer's, and the slope. "
-        f"Level lines let a deep network learn. {about_seeds(study, shown)}"
+        "Behind each nonlinearity, at the first measured step. Forward: standard deviation of the outputs; at the line "
+        "the last layer's over the first layer's. Backward: root mean square of the loss's gradient with respect to "
+        "them; at the line the first layer's over the last layer's. Level lines let a deep network learn. "
+        f"{about_seeds(study, shown)}"
     )
 
 
@@ -251,8 +254,9 @@ def _pace_title(paces: Mapping[str, Profile]) -> str:
     near = min(away, key=lambda v: away[v].max())
     layer = int(np.argmax(away[far]))
     told = f"{far}: a step changes layer {layer + 1} by {number(float(ends[far][layer]), 1)} of its weights"
-    low, high = float(ends[near].min()), float(ends[near].max())
-    return told if near == far else f"{told}; {near}: every layer by {number(low, 1)} to {number(high, 1)}"
+    low, high = (number(float(f"{end:.1g}"), 1) for end in (ends[near].min(), ends[near].max()))
+    span = low if low == high else f"{low} to {high}"
+    return told if near == far else f"{told}; {near}: every layer by {span}"
 
 
 def _pace_caption(study: Study, shown: tuple[str, ...]) -> str:

@@ -22,7 +22,7 @@ from nnvis.figures.heatmap import QUANTITIES, Quantity, colour_bar, colour_scale
 from nnvis.figures.labels import arrange
 from nnvis.figures.reading import nonlinearities
 from nnvis.figures.scales import ABSENT, INF, NAN, ORDINARY, ZERO, log_ticks, tick_words
-from nnvis.figures.study_layers import over_seeds, tables_of, weighted
+from nnvis.figures.study_layers import median_table, tables_of, weighted
 from nnvis.figures.style import explain, sheet
 from nnvis.figures.variants import NothingToDraw, StudyFigure, about_seeds, diverged, drawn_study
 from nnvis.figures.words import listing, number, percent
@@ -48,7 +48,7 @@ def quantity_heatmaps(quantity: str) -> Callable[[Study], StudyFigure]:
         """
         known = QUANTITIES[quantity]
         found = tables_of(study, quantity, nonlinearities if known.nonlinear or known.fraction else weighted)
-        tables = {variant: over_seeds(by_seed) for variant, by_seed in list(found.items())[:PANELS]}
+        tables = {variant: median_table(by_seed) for variant, by_seed in list(found.items())[:PANELS]}
         columns = _columns(len(tables))
         rows = math.ceil(len(tables) / columns)
         fig = sheet(height=rows * (1.75 if rows < 3 else 1.35) + 0.5)
@@ -163,7 +163,7 @@ def _caption(study: Study, tables: Mapping[str, LayerSeries], found: Collection[
     without += f" No room for: {listing(hidden, most=6)}." if (hidden := [v for v in found if v not in tables]) else ""
     return (
         f"{layers}, numbered from the input, at the top; white: nothing measured. {scale}. {columns}{known.conclude} "
-        f"{about_seeds(study, tuple(tables), shaded=False, rest=False)}{without}"
+        f"{about_seeds(study, tuple(tables), '', rest=False)}{without}"
     )
 
 
@@ -174,7 +174,7 @@ def gradient_difference(study: Study) -> StudyFigure:
     The first variant over the best one by the study's verdict (over the second, where the first is the best), of
     those whose layers line up with it. Raises NothingToDraw where there are none.
     """
-    tables = {variant: over_seeds(found) for variant, found in tables_of(study, "grad_norm", weighted).items()}
+    tables = {variant: median_table(found) for variant, found in tables_of(study, "grad_norm", weighted).items()}
     first, other = _two(study, tables)
     a, b = tables[first], tables[other]
     steps, values, kinds = _log_ratio(a, b)
@@ -252,5 +252,5 @@ def _difference_caption(study: Study, first: str, other: str) -> str:
     return (
         f"Gradient norm of {first} over that of {other}, layer by layer, at the steps that both measured, by log10. "
         f"Blue: less in {first}; orange: more; white: alike. A band of blue at the top means that {first} starves its "
-        f"first layers. {about_seeds(study, (first, other), shaded=False, rest=False)}"
+        f"first layers. {about_seeds(study, (first, other), '', rest=False)}"
     )

@@ -100,17 +100,19 @@ def diverged(run: Run) -> bool:
     return run.summary.get("status") == "diverged"
 
 
-def about_seeds(study: Study, shown: Sequence[str], *, shaded: bool = True, rest: bool = True) -> str:
+def about_seeds(study: Study, shown: Sequence[str] | None = None, spread: str = "shaded", *, rest: bool = True) -> str:
     """The last words of a caption: `Median of 5 seeds, shaded: their range. Diverged: sigmoid 2 of 5.`
 
-    `shown` are the variants that are drawn; with `rest`, the others are named.
+    `shown` are the variants that are drawn, if not all; with `rest`, the others are named. `spread` is what their
+    range looks like, "" where it is not drawn.
     """
+    shown = study.variants if shown is None else shown
     counts = sorted({len(study.runs[variant]) for variant in shown})
     if counts == [1]:
         told = ["One seed: no spread."]
     else:
         many = f"{counts[0]} to {counts[-1]}" if len(counts) > 1 else str(counts[0])
-        told = [f"Median of {many} seeds{', shaded: their range' if shaded else ''}."]
+        told = [f"Median of {many} seeds{f', {spread}: their range' if spread else ''}."]
     broken = {variant: sum(map(diverged, study.runs[variant].values())) for variant in shown}
     if any(broken.values()):
         each = [f"{variant} {n} of {len(study.runs[variant])}" for variant, n in broken.items() if n]
