@@ -58,8 +58,9 @@ def made_up_study(
 
     `variants`: names, or names with their overrides; with `axes` they are the grid's points. Of each variant: `gains`,
     by how much the gradient changes a layer on its way back (0.3 for sigmoid, else 1); `scores`, its final validation
-    accuracy (0.95 downwards; of regression its loss), to which each seed adds its own part, alike for all variants, and noise (standard deviations `noise`);
-    `gaps`, by how much the validation loss rises above the training loss by the end; `symptoms`, in which seeds.
+    accuracy (0.95 downwards; of regression its loss), to which each seed adds its own part, alike for all variants,
+    and noise (standard deviations `noise`); `gaps`, by how much the validation loss rises above the training loss by
+    the end; `symptoms`, in which seeds.
     """
     seeds = tuple(range(seeds)) if isinstance(seeds, int) else tuple(seeds)
     if axes:
