@@ -1,4 +1,4 @@
-"""A curve over the seeds: median and range, with diverged runs counted as the worst there can be.
+"""A curve over the seeds: the median, in which diverged runs are the worst there can be, and the range of the others.
 
 spread = over_seeds([Course(times, loss), Course(times, other, broken=True)])
 spread.times, spread.median, spread.low, spread.high        # (T,) each
@@ -32,10 +32,10 @@ class Spread:
     """A curve over the seeds. A diverged run is at the worst value (Inf, of a loss) from its end on."""
 
     times: FloatArray  # (T,)
-    median: FloatArray  # (T,)
-    low: FloatArray  # (T,)
+    median: FloatArray  # (T,) over all seeds
+    low: FloatArray  # (T,) over the seeds that did not diverge; NaN of none
     high: FloatArray  # (T,)
-    seeds: IntArray  # (T,) how many seeds have a value there
+    seeds: IntArray  # (T,) how many seeds the median is of
 
     @property
     def last(self) -> float:
@@ -44,19 +44,22 @@ class Spread:
 
 
 def over_seeds(courses: Sequence[Course], worst: float = np.inf) -> Spread:
-    """Median, lowest and highest of the seeds' curves, at every time at which at least half of them have a value.
+    """Median and range of the seeds' curves, at every time at which at least half of them have a value.
 
     Where a seed was not measured its curve is interpolated; after it stopped early, it has no value.
     """
-    times = np.unique(np.concatenate([course.times for course in courses] or [np.zeros(0)]))
-    table = np.array([_at(times, course, worst) for course in courses]).reshape(len(courses), len(times))  # (S, T)
+    if not courses:
+        return Spread(*(np.zeros(0) for _ in range(4)), np.zeros(0, dtype=int))
+    times = np.unique(np.concatenate([course.times for course in courses]))
+    table = np.array([_at(times, course, worst) for course in courses])  # (S, T)
     counted = (~np.isnan(table)).sum(axis=0)
-    kept = (counted > 0) & (counted >= len(courses) / 2)
-    table = table[:, kept]
-    if not table.size:
-        return Spread(times[kept], *(np.zeros(0) for _ in range(3)), counted[kept])
-    median, low, high = np.nanmedian(table, axis=0), np.nanmin(table, axis=0), np.nanmax(table, axis=0)
-    return Spread(times[kept], median, low, high, counted[kept])
+    kept = counted >= max(len(courses) / 2, 1)
+    median = np.nanmedian(table[:, kept], axis=0) if kept.any() else np.zeros(0)
+    whole = table[np.array([not course.broken for course in courses])][:, kept]
+    low = np.min(whole, axis=0, where=~np.isnan(whole), initial=np.inf)
+    high = np.max(whole, axis=0, where=~np.isnan(whole), initial=-np.inf)
+    none = low > high
+    return Spread(times[kept], median, np.where(none, np.nan, low), np.where(none, np.nan, high), counted[kept])
 
 
 def _at(times: FloatArray, course: Course, worst: float) -> FloatArray:
