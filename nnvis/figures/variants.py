@@ -101,9 +101,9 @@ def diverged(run: Run) -> bool:
 
 
 def about_seeds(study: Study, shown: Sequence[str] | None = None) -> str:
-    """The last words of a caption: how many seeds, which runs diverged, which there are not.
+    """The last words of a caption: `Median of 5 seeds, shaded: their range. Diverged: sigmoid 2 of 5.`
 
-    `shown` are the variants that are drawn, if not all. `Median of 5 seeds, shaded: their range. Diverged: sigmoid 2 of 5.`
+    `shown` are the variants that are drawn, if not all.
     """
     shown = study.variants if shown is None else shown
     counts = {len(study.runs[variant]) for variant in shown}
