@@ -15,10 +15,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 
-from nnvis.comparison.outcomes import Outcome, outcomes
+from nnvis.comparison import Outcome
 from nnvis.figures.facts import running_median
 from nnvis.figures.labels import EndLabel, arrange
-from nnvis.figures.outcomes import metric_name
+from nnvis.figures.results import Results, metric_name
 from nnvis.figures.reading import series
 from nnvis.figures.scales import linear_limits, log_axis, log_limits, log_ticks, tick_words
 from nnvis.figures.seeds import Course, Spread, over_seeds
@@ -68,14 +68,15 @@ def learning_rate(study: Study) -> StudyFigure:
     A cross on the upper edge is a rate at which runs diverged, with how many of how many. Raises NothingToDraw where
     no two variants differ in nothing but the rate.
     """
-    each = outcomes(study)
+    results = Results.of(study)
+    each = results.comparison.outcomes
     metric = next((m for m in ("loss/val", "loss/train") if any(o.values.get(m) for o in each.values())), "loss/val")
     lines = _lines(study, each, metric)
     if not lines:
         raise NothingToDraw(f"{study.name}: no two variants differ in nothing but {LR}")
     look = dict(zip(lines, looks(study).values(), strict=False))
     fig = sheet(height=3.0)
-    explain(fig, _rate_title(lines, metric), _rate_caption(study, lines, metric))
+    explain(fig, _rate_title(lines, metric), _rate_caption(study, lines, metric) + results.sentence(metric))
     ax = fig.subplots()
     every = [rate for rates in lines.values() for rate in rates]
     strip = 0.04 + 0.075 * len(lines) * any(rate.diverged for rate in every)

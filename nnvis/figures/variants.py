@@ -100,10 +100,10 @@ def diverged(run: Run) -> bool:
     return run.summary.get("status") == "diverged"
 
 
-def about_seeds(study: Study, shown: Sequence[str] | None = None) -> str:
+def about_seeds(study: Study, shown: Sequence[str] | None = None, spread: str = "shaded") -> str:
     """The last words of a caption: `Median of 5 seeds, shaded: their range. Diverged: sigmoid 2 of 5.`
 
-    `shown` are the variants that are drawn, if not all.
+    `shown` are the variants that are drawn, if not all; `spread` is what their range looks like.
     """
     shown = study.variants if shown is None else shown
     counts = {len(study.runs[variant]) for variant in shown}
@@ -111,7 +111,7 @@ def about_seeds(study: Study, shown: Sequence[str] | None = None) -> str:
         words = "One seed: no spread."
     else:
         many = f"{min(counts)} to {max(counts)}" if len(counts) > 1 else f"{max(counts)}"
-        words = f"Median of {many} seeds, shaded: their range."
+        words = f"Median of {many} seeds, {spread}: their range."
     broken = {v: sum(map(diverged, study.runs[v].values())) for v in shown}
     if any(broken.values()):
         words += f" Diverged: {listing((f'{v} {n} of {len(study.runs[v])}' for v, n in broken.items() if n), most=6)}."
