@@ -10,7 +10,7 @@ results.sentence()                 # of the verdict, about the metric
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from nnvis.comparison import Comparison, Difference, Outcome, Pair, compare, difference, in_words
 from nnvis.comparison.paired import CONFIDENCE
@@ -72,8 +72,13 @@ class Results:
         return next(iter(self.comparison.rankings[self.metric].pairs), None) if self.metric else None
 
     def mean(self, variant: str) -> Difference:
-        """Over the seeds that finished, with its interval; NaN of none."""
-        return interval(self[variant].values.get(self.metric, {}))
+        """Over the seeds that finished, with its interval, cut to what an accuracy can be; NaN of none."""
+        mean = interval(self[variant].values.get(self.metric, {}))
+        return replace(mean, low=max(mean.low, 0.0), high=min(mean.high, 1.0)) if self._share and mean.judged else mean
+
+    @property
+    def _share(self) -> bool:
+        return self.metric.startswith("accuracy")
 
     def say(self, variant: str) -> str:
         """`95.3% [94.1, 96.4]`; `no result`."""

@@ -26,6 +26,7 @@ from nnvis.figures.scales import linear_limits, log_axis, log_limits
 from nnvis.figures.seeds import Course, Spread, courses_of, over_seeds
 from nnvis.figures.style import FAINT, INK, SICK, TRAIN, VALIDATION, explain, sheet
 from nnvis.figures.variants import Look, NothingToDraw, StudyFigure, about_seeds, drawn_study, looks
+from nnvis.figures.varied import naming
 from nnvis.figures.words import clipped, number, percent
 from nnvis.record.study import Study
 from nnvis.record.vocabulary import FloatArray
@@ -234,7 +235,8 @@ def _apart(study: Study, every: Sequence[Courses], results: Results) -> Figure:
     by_name = {v.variant: v for v in every}
     best = next((by_name[name] for name in results.ranked if "loss/val" in by_name[name].curves), None)
     grey = f" Grey: validation loss of {best.variant}, the best one." if best else ""
-    what = f"Loss of each variant on the same axes. Solid: training; dashed: validation.{grey}"
+    names, note = naming(study, _room(len(every)))
+    what = f"Loss of each variant on the same axes. Solid: training; dashed: validation.{grey}{note}"
     explain(fig, results.headline, _caption(study, every, what, results.sentence()))
     _fit(panels[0], "loss", every)
     _fit_time(panels, every)
@@ -244,7 +246,7 @@ def _apart(study: Study, every: Sequence[Courses], results: Results) -> Figure:
         _both_losses(ax, v)
         words = v.diverged or (results.say(v.variant))
         colour = SICK if v.broken else INK
-        ax.set_title(f"{clipped(v.variant, _room(len(every)))}\n{words}", color=colour, fontsize=8)
+        ax.set_title(f"{names[v.variant]}\n{words}", color=colour, fontsize=8)
     return arrange(fig)
 
 
@@ -275,11 +277,12 @@ def overfitting(study: Study) -> StudyFigure:
         raise NothingToDraw(f"{study.name}: no validation loss in the record, so no gap to draw")
     fits = {v.variant: Fit.of(v) for v in every}
     fig, panels = _panels(len(every), 1.65 if len(every) > 2 else 2.4, _unit(every), "loss")
+    names, note = naming(study, _room(len(every)))
     what = (
         "Loss of each variant on the same axes. Solid: training; dashed: validation; shaded: the gap between them. "
         "Vertical line: the best validation loss, ticks: that of each seed; red ground: it rises by 10% or more "
         f"afterwards in most seeds. Gap: at the end, mean over the seeds"
-        f"{f' ({INTERVAL_WORDS})' if any(fit.gap.judged for fit in fits.values()) else ''}."
+        f"{f' ({INTERVAL_WORDS})' if any(fit.gap.judged for fit in fits.values()) else ''}.{note}"
     )
     verdict = Results.of(study).sentence("loss/val")
     explain(fig, _overfitting_title(every, fits), _caption(study, every, what, verdict, "thin lines"))
@@ -289,7 +292,7 @@ def overfitting(study: Study) -> StudyFigure:
     for ax, v in zip(panels, every, strict=True):
         fit = fits[v.variant]
         _draw_gap(ax, v, fit)
-        ax.set_title(_fit_words(v, fit, _unit(every), len(every)), color=SICK if fit.overfits else INK, fontsize=8)
+        ax.set_title(f"{names[v.variant]}\n{_fit_words(v, fit, _unit(every), len(every))}", color=SICK if fit.overfits else INK, fontsize=8)
         for curve in CURVES[:2]:
             rows += [(v.variant, curve, *point) for point in _points(v.curves[curve])] if curve in v.curves else []
         rows += [(v.variant, f"best of seed {seed}", t, math.nan, math.nan, math.nan, 1) for seed, t in fit.best.items()]
@@ -353,9 +356,8 @@ def _draw_gap(ax: Axes, v: Courses, fit: Fit) -> None:
 
 
 def _fit_words(v: Courses, fit: Fit, unit: str, count: int) -> str:
-    name = clipped(v.variant, _room(count))
     if not fit.gaps:
-        return f"{name}\n{v.diverged}\n"
+        return f"{v.diverged}\n"
     share = f"{len(fit.onsets)} of {len(fit.best)}"
     if count > 12:
         last = f"best {number(fit.turn)}, overfits {share.replace(' of ', '/')}"
@@ -363,7 +365,7 @@ def _fit_words(v: Courses, fit: Fit, unit: str, count: int) -> str:
         last = f"best {unit} {number(fit.turn)}, overfits {share}"
     else:
         last = f"best at {unit} {number(fit.turn)}; overfits in {share} seeds"
-    return f"{name}\ngap {said(fit.gap, 'loss')}\n{last}"
+    return f"gap {said(fit.gap, 'loss')}\n{last}"
 
 
 def _overfitting_title(every: Sequence[Courses], fits: dict[str, Fit]) -> str:

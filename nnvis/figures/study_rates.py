@@ -24,8 +24,8 @@ from nnvis.figures.scales import linear_limits, log_axis, log_limits, log_ticks,
 from nnvis.figures.seeds import Course, Spread, over_seeds
 from nnvis.figures.style import INK, SICK, explain, sheet
 from nnvis.figures.variants import Look, NothingToDraw, StudyFigure, about_seeds, diverged, drawn_study, looks
-from nnvis.figures.varied import setting, short_key, varied
-from nnvis.figures.words import clipped, listing, number
+from nnvis.figures.varied import setting, setting_words, short_key, varied
+from nnvis.figures.words import clipped, number
 from nnvis.record.run import Run
 from nnvis.record.study import Study
 from nnvis.record.vocabulary import FloatArray
@@ -75,11 +75,13 @@ def learning_rate(study: Study) -> StudyFigure:
     if not lines:
         raise NothingToDraw(f"{study.name}: no two variants differ in nothing but {LR}")
     look = dict(zip(lines, looks(study).values(), strict=False))
-    fig = sheet(height=3.0)
+    fig = sheet(height=3.0 + 0.16 * max(len(lines) - 8, 0))
     explain(fig, _rate_title(lines, metric), _rate_caption(study, lines, metric) + results.sentence(metric))
     ax = fig.subplots()
     every = [rate for rates in lines.values() for rate in rates]
-    strip = 0.04 + 0.075 * len(lines) * any(rate.diverged for rate in every)
+    broken = [name for name, rates in lines.items() if any(rate.diverged for rate in rates)]
+    strip = 0.04 + min(0.075 * len(broken), 0.5)
+    heights = {name: 0.965 - i * min(0.075, 0.5 / len(broken)) for i, name in enumerate(broken)}
     losses = np.concatenate([np.append(rate.values, rate.median) for rate in every])
     losses = losses[np.isfinite(losses)]
     if len(losses) and losses.min() <= 0:
@@ -89,7 +91,7 @@ def learning_rate(study: Study) -> StudyFigure:
         log_axis(ax, *log_limits(losses), above=strip)
     _log_x(ax, [rate.lr for rate in every], "learning rate")
     ax.set_ylabel(f"final {metric_name(metric)}")
-    labels = [_draw_rates(ax, name, rates, look[name], row) for row, (name, rates) in enumerate(lines.items())]
+    labels = [_draw_rates(ax, name, rates, look[name], heights.get(name, 0.0)) for name, rates in lines.items()]
     rows = [
         (name, r.variant, r.lr, r.median, *r.edges, len(r.values), r.diverged)
         for name, rates in lines.items()
@@ -106,7 +108,9 @@ def _lines(study: Study, each: dict[str, Outcome], metric: str) -> dict[str, lis
     for variant, outcome in each.items():
         lr = setting(study, variant, LR)
         if isinstance(lr, int | float) and lr > 0 and outcome.seen:
-            name = ", ".join(_said(key, of[variant]) for key, of in others.items())
+            name = (" · " if len(others) > 2 else ", ").join(
+                setting_words(of[variant]) if len(others) > 2 else _said(key, of[variant]) for key, of in others.items()
+            )
             values = np.array(list(outcome.values.get(metric, {}).values()))
             rate = Rate(float(lr), variant, values, len(outcome.diverged), len(outcome.seen))
             lines.setdefault(name, []).append(rate)
@@ -118,10 +122,10 @@ def _lines(study: Study, each: dict[str, Outcome], metric: str) -> dict[str, lis
 
 
 def _said(key: str, value: Any) -> str:
-    return value if isinstance(value, str) else f"{short_key(key)} {value}"
+    return value if isinstance(value, str) else f"{short_key(key)} {setting_words(value)}"
 
 
-def _draw_rates(ax: Axes, name: str, rates: Sequence[Rate], look: Look, row: int) -> EndLabel:
+def _draw_rates(ax: Axes, name: str, rates: Sequence[Rate], look: Look, height: float) -> EndLabel:
     x, medians = np.array([r.lr for r in rates]), np.array([r.median for r in rates])
     ordinary = np.where(np.isfinite(medians), medians, np.nan)
     low, high = (np.array(edge) for edge in zip(*(r.edges for r in rates), strict=True))
@@ -131,7 +135,6 @@ def _draw_rates(ax: Axes, name: str, rates: Sequence[Rate], look: Look, row: int
     if best:
         ring: dict[str, Any] = {"marker": "o", "markersize": 11, "markerfacecolor": "none", "linestyle": "none"}
         ax.plot([best.lr], [best.median], color=look.colour, **ring, label="_best")
-    height = 0.965 - 0.075 * row
     for rate in rates:
         if rate.diverged:
             mark: dict[str, Any] = {"transform": ax.get_xaxis_transform(), "color": look.colour}
@@ -147,7 +150,7 @@ def _draw_rates(ax: Axes, name: str, rates: Sequence[Rate], look: Look, row: int
     finite = ordinary[np.isfinite(ordinary)]
     end = float(finite[-1]) if len(finite) else ax.get_ylim()[1]
     words = f"best {number(best.lr)}" if best else "diverged"
-    return EndLabel(end, f"{look.glyph} {clipped(name, 22)}\n{words}" if name else f"{look.glyph} {words}", look.colour)
+    return EndLabel(end, f"{look.glyph} {clipped(name, 24)}: {words}" if name else f"{look.glyph} {words}", look.colour)
 
 
 def _best(rates: Sequence[Rate]) -> Rate | None:
@@ -241,7 +244,7 @@ def lr_range_test(study: Study) -> StudyFigure:
     ax = fig.subplots()
     losses = np.concatenate([t.curve.median[np.isfinite(t.curve.median)] for t in tests])
     start = max(float(t.curve.median[0]) for t in tests)
-    losses = losses[losses <= 3 * start]  # what blows up leaves at the top
+    losses = losses[losses <= 1.5 * start]  # what blows up leaves at the top
     _log_x(ax, 10 ** np.concatenate([t.curve.times for t in tests]), "learning rate, rising while training")
     ax.set_ylim(*linear_limits(losses, least=0.1))
     ax.set_ylabel("training loss")
@@ -279,11 +282,15 @@ def _range_test(variant: str, runs: Sequence[Run]) -> RangeTest | None:
             here = np.interp(loss.steps, lr.steps, lr.values)
             rate, first = np.unique(here, return_index=True)
             smooth = running_median(loss.values, len(loss.values) // 20)
-            smooth[~np.isfinite(loss.values)] = np.nan
-            courses.append(Course(np.log10(rate), smooth[first], diverged(run) or not np.isfinite(loss.values).all()))
-    curve = over_seeds(courses)
-    if len(curve.median) < 8:
+            smooth[~np.isfinite(loss.values)] = np.inf
+            ended = [np.inf] if diverged(run) else []  # it stays there up to the largest rate of the others
+            courses.append((rate, smooth[first], ended))
+    if not courses:
         return None
+    beyond = 1.001 * max(rate[-1] for rate, _, _ in courses)
+    curve = over_seeds(
+        [Course(np.log10([*rate, *([beyond] * len(ended))]), np.array([*loss, *ended])) for rate, loss, ended in courses]
+    )
     return RangeTest(variant, curve, *(10.0**x for x in turning_points(curve.times, curve.median)))
 
 
@@ -311,7 +318,8 @@ def _draw_range(ax: Axes, test: RangeTest, look: Look) -> EndLabel:
     x = 10**curve.times
     ordinary = np.where(np.isfinite(curve.median), curve.median, np.nan)
     if curve.seeds.max() > 1:
-        ax.fill_between(x, curve.low, curve.high, color=colour, alpha=0.2, linewidth=0, label="_range")
+        top = ax.get_ylim()[1]
+        ax.fill_between(x, np.minimum(curve.low, top), np.minimum(curve.high, top), color=colour, alpha=0.2, linewidth=0, label="_range")
     ax.plot(x, ordinary, color=colour, linestyle=look.dash, label=test.variant)
     if math.isfinite(test.fastest):
         y = float(np.interp(np.log10(test.fastest), curve.times, ordinary))
@@ -335,4 +343,4 @@ def _range_title(tests: Sequence[RangeTest]) -> str:
         falls = f"falls fastest at learning rate {number(test.fastest)}" if math.isfinite(test.fastest) else "never falls"
         blows = f"blows up at {number(test.blown)}" if math.isfinite(test.blown) else "does not blow up"
         told.append((f"{test.variant}: " if len(tests) > 1 else "The loss ") + f"{falls}, {blows}")
-    return listing(told, most=2)
+    return "; ".join(told[:2]) + (f"; and {len(told) - 2} more" if len(told) > 2 else "")
