@@ -14,6 +14,7 @@ from pathlib import Path
 from nnvis.errors import InputError, RunError, tell
 from nnvis.figures.study_flow import gradient_flow, signal_propagation, update_ratio
 from nnvis.figures.study_heatmaps import gradient_difference, quantity_heatmaps
+from nnvis.figures.study_weights import clip_factor, weight_norm
 from nnvis.figures.style import save
 from nnvis.figures.variants import NothingToDraw, StudyFigure
 from nnvis.record.files import disk_errors
@@ -28,6 +29,8 @@ STUDY_FIGURES: dict[str, Callable[[Study], StudyFigure]] = {
     "activation_std_heatmap": quantity_heatmaps("activation_std"),
     "signal_propagation": signal_propagation,
     "update_ratio": update_ratio,
+    "weight_norm": weight_norm,
+    "clip_factor": clip_factor,
     "dead_heatmap": quantity_heatmaps("dead_fraction"),
     "saturated_heatmap": quantity_heatmaps("saturated_fraction"),
 }
