@@ -71,7 +71,7 @@ def _row(table: LayerSeries, when: Literal["start", "end"]) -> int:
     return int(finite[-1]) if len(finite) else len(table.steps) - 1
 
 
-def over_seeds(tables: Mapping[int, LayerSeries]) -> LayerSeries:
+def median_table(tables: Mapping[int, LayerSeries]) -> LayerSeries:
     """The median over the seeds, layer by layer, at every step at which any was measured.
 
     A seed counts from its first to its last measured step, with its newest measurement. Where half of the seeds or more
