@@ -75,8 +75,10 @@ def learning_rate(study: Study) -> StudyFigure:
     if not lines:
         raise NothingToDraw(f"{study.name}: no two variants differ in nothing but {LR}")
     look = dict(zip(lines, looks(study).values(), strict=False))
+    others = [short_key(key) for key in varied(study) if key != LR]
+    note = f" Lines: {' · '.join(others)}." if len(others) > 2 else ""
     fig = sheet(height=3.0 + 0.16 * max(len(lines) - 8, 0))
-    explain(fig, _rate_title(lines, metric), _rate_caption(study, lines, metric) + results.sentence(metric))
+    explain(fig, _rate_title(lines, metric), _rate_caption(study, lines, metric, note) + results.sentence(metric))
     ax = fig.subplots()
     every = [rate for rates in lines.values() for rate in rates]
     broken = [name for name, rates in lines.items() if any(rate.diverged for rate in rates)]
@@ -129,7 +131,7 @@ def _draw_rates(ax: Axes, name: str, rates: Sequence[Rate], look: Look, height: 
     x, medians = np.array([r.lr for r in rates]), np.array([r.median for r in rates])
     ordinary = np.where(np.isfinite(medians), medians, np.nan)
     low, high = (np.array(edge) for edge in zip(*(r.edges for r in rates), strict=True))
-    ax.fill_between(x, low, high, color=look.colour, alpha=0.2, linewidth=0, label="_range")
+    ax.fill_between(x, low, high, color=look.colour, alpha=0.15, linewidth=0, label="_range")
     ax.plot(x, ordinary, **look.line, label=name or "median")
     best = _best(rates)
     if best:
@@ -182,7 +184,7 @@ def _limits_words(lines: dict[str, list[Rate]], name: str) -> str:
     return f"; {beyond[0].diverged} of {beyond[0].seeds} diverge at {number(beyond[0].lr)}"
 
 
-def _rate_caption(study: Study, lines: dict[str, list[Rate]], metric: str) -> str:
+def _rate_caption(study: Study, lines: dict[str, list[Rate]], metric: str, note: str) -> str:
     shown = [rate.variant for rates in lines.values() for rate in rates]
     broken = any(rate.diverged for rates in lines.values() for rate in rates)
     crosses = (
@@ -192,7 +194,7 @@ def _rate_caption(study: Study, lines: dict[str, list[Rate]], metric: str) -> st
     )
     return (
         f"{metric_name(metric).capitalize()} of the weights that are kept, against {LR}. Ring: the best rate. Left of "
-        f"the valley training is too slow, right of it unstable; a wide valley forgives.{crosses} "
+        f"the valley training is too slow, right of it unstable; a wide valley forgives.{note}{crosses} "
         f"{about_seeds(study, shown)}"
     )
 

@@ -125,9 +125,11 @@ def _fit_values(ax: Axes, results: Results, rows: Sequence[tuple[Any, ...]]) -> 
 def _summary_title(results: Results) -> str:
     """The best, and how far it is ahead of the next one."""
     best, pair = results.ranked[0], results.next_best
-    text = f"{best} comes first with {results.words(results.mean(best).mean)} {metric_name(results.metric)}"
-    if any(len(results[v].diverged) > len(results[best].diverged) for v in results.ranked):
-        text += " of those that diverge least"
+    value = results.mean(best).mean
+    sign = 1 if higher_is_better(results.metric) else -1
+    better = any(sign * results.mean(variant).mean > sign * value for variant in results.ranked)
+    least = ", of those that diverge least," if better else ""
+    text = f"{best} comes first{least} with {results.words(value)} {metric_name(results.metric)}"
     if pair is None:
         return text + results.lost
     if not pair.shown:
@@ -145,13 +147,13 @@ def _summary_caption(study: Study, results: Results, note: str) -> str:
     name = metric_name(results.metric).capitalize()
     return (
         f"{name} of the weights that are kept, the best variant first{after}. {bars}. Time: of a run, on average; "
-        f"size: parameters.{note} {_no_range(about_seeds(study))}{results.sentence()}"
+        f"size: parameters.{note} {_seeds(study)}{results.sentence()}"
     )
 
 
-def _no_range(words: str) -> str:
-    """Of a figure that draws no range."""
-    return words.replace("Median of", "Of").replace(", shaded: their range", "")
+def _seeds(study: Study) -> str:
+    """How many, of a figure of means."""
+    return about_seeds(study, spread="").removeprefix("Median of ")
 
 
 # ---------------------------------------------------------------- parallel coordinates
@@ -287,5 +289,5 @@ def _parallel_caption(study: Study, results: Results) -> str:
     return (
         f"A line a variant, through its settings to its {metric_name(results.metric)} (right, mean over the seeds); "
         "yellow: best, violet: worst; thick: the first. Through one value the better ones run higher: a setting matters "
-        f"where one of its values has the bright lines.{red} {_no_range(about_seeds(study))}{results.sentence()}"
+        f"where one of its values has the bright lines.{red} {_seeds(study)}{results.sentence()}"
     )
