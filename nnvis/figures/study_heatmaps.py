@@ -25,13 +25,14 @@ from nnvis.figures.scales import ABSENT, INF, NAN, ORDINARY, ZERO, log_ticks, ti
 from nnvis.figures.study_layers import median_table, tables_of, weighted
 from nnvis.figures.style import explain, sheet
 from nnvis.figures.variants import NothingToDraw, StudyFigure, about_seeds, diverged, drawn_study
-from nnvis.figures.words import listing, number, percent
+from nnvis.figures.words import clipped, listing, number, percent
 from nnvis.record.study import Study
 from nnvis.record.vocabulary import FloatArray, IntArray, LayerSeries
 
 PANELS = 12  # more variants than these are named, not drawn
 CELL_COLUMNS = ("variant", "layer", "position", "step", "value")
 DIFFERENCE_COLUMNS = ("layer", "other_layer", "position", "step", "log10_ratio")
+_CHARACTERS = {1: 70, 2: 38, 3: 25}  # of a panel's title, by the panels beside each other
 LEAST = 0.5  # decades to either side: what is alike looks alike
 APART = LinearSegmentedColormap.from_list("apart", ["#003A63", "#0072B2", "#F7F7F7", "#F0B03C", "#A65D00"])
 
@@ -62,7 +63,8 @@ def quantity_heatmaps(quantity: str) -> Callable[[Study], StudyFigure]:
             ax.remove()
         for i, (ax, (variant, (steps, values, kinds))) in enumerate(zip(used, cells_of.items(), strict=True)):
             paint(ax, steps, values, kinds, norm)
-            ax.set_title(variant + _ended(study, variant))
+            ended = _ended(study, variant)
+            ax.set_title(clipped(variant, _CHARACTERS[columns] - len(ended)) + ended)
             _number_layers(ax, len(tables[variant].layers))
             ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=4 if columns > 2 else 6))
             ax.tick_params(labelbottom=i + columns >= len(tables))
@@ -101,7 +103,7 @@ def _number_layers(ax: Axes, layers: int) -> None:
 def _ended(study: Study, variant: str) -> str:
     runs = study.runs[variant].values()
     broken = sum(map(diverged, runs))
-    return f" (diverged: {broken} of {len(runs)})" if broken else ""
+    return f", {broken}/{len(runs)} diverged" if broken else ""
 
 
 def _rows(

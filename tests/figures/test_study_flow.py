@@ -1,4 +1,4 @@
-"""Gradient flow, signal propagation and update ratio of studies: what is drawn against the record, and the CSV's rows."""
+"""Gradient flow, signal propagation and update ratio of studies: lines and rows against the record."""
 
 from __future__ import annotations
 
@@ -94,7 +94,9 @@ def test_networks_of_differing_depth_share_a_relative_axis_that_says_so(tmp_path
 def test_normalization_is_left_out_so_that_networks_line_up(tmp_path: Path) -> None:
     study = made_up_study(tmp_path / "s", ["plain"], seeds=1, layers=2)
     run = study.runs["plain"][0]
-    run = run.__class__(**{**run.__dict__, "network": (*run.network, LayerInfo("norm1", "", None, 4, 4, "normalization"))})
+    run = run.__class__(
+        **{**run.__dict__, "network": (*run.network, LayerInfo("norm1", "", None, 4, 4, "normalization"))}
+    )
     table = layer_series([0], ["linear1", "norm1", "linear2"], [[1.0, 2.0, 3.0]])
     kept = weighted(run, table)
     assert kept.layers == ("linear1", "linear2")
@@ -103,7 +105,10 @@ def test_normalization_is_left_out_so_that_networks_line_up(tmp_path: Path) -> N
 
 def test_a_diverged_run_counts_with_its_last_finite_measurement(tmp_path: Path) -> None:
     values = [[1.0, 2.0], [5.0, np.inf], [np.nan, np.nan]]
-    tables = {0: layer_series([0, 10, 20], "ab", values), 1: layer_series([0, 10, 20], "ab", [[1, 2], [3, 4], [7, 8.0]])}
+    tables = {
+        0: layer_series([0, 10, 20], "ab", values),
+        1: layer_series([0, 10, 20], "ab", [[1, 2], [3, 4], [7, 8.0]]),
+    }
     end = profile(tables, "end")
     assert end.steps == (10, 20)
     assert_array_equal(end.middle, [6.0, 8.0])
@@ -157,5 +162,5 @@ def test_a_study_without_the_quantity_has_nothing_to_draw(tmp_path: Path) -> Non
     for _, _, run in study.each_run():
         run.layers.clear()
     for figure in (gradient_flow, signal_propagation, update_ratio):
-        with pytest.raises(NothingToDraw, match="no run has .* in its record"):
+        with pytest.raises(NothingToDraw, match=r"no run has .* in its record"):
             figure(study)
