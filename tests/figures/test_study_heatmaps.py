@@ -57,7 +57,9 @@ def test_a_panel_holds_the_median_over_the_seeds_of_every_layer_and_step(tmp_pat
     assert first.get_xlim() == second.get_xlim()
     assert first.yaxis_inverted()
     usual = np.median(everything[0], axis=0)
-    assert f"differs {usual.max() / usual.min():.2g}-fold between the layers of sigmoid" in title(drawing.figure)
+    assert f"differs {float(f'{usual.max() / usual.min():.2g}'):g}-fold between the layers of sigmoid" in title(
+        drawing.figure
+    )
 
 
 def test_shares_run_from_0_to_1_and_name_the_worst(tmp_path: Path) -> None:
