@@ -19,11 +19,14 @@ from nnvis.figures.seeds import Course, Spread, over_seeds
 from nnvis.figures.study_layers import tables_of, weighted
 from nnvis.figures.style import INK, explain, sheet
 from nnvis.figures.variants import NothingToDraw, StudyFigure, about_seeds, drawn_study, looks
+from nnvis.figures.varied import naming
 from nnvis.figures.words import listing, number, percent
+from nnvis.record.run import Run
 from nnvis.record.study import Study
 from nnvis.record.vocabulary import LayerSeries, Series
 
 CURVE_COLUMNS = ("variant", "step", "median", "smallest", "largest", "seeds")
+NAME = 24  # characters of a variant's name beside its line
 SMOOTHED = 50  # a running median over a 50th of the steps
 
 
@@ -40,7 +43,7 @@ def weight_norm(study: Study) -> StudyFigure:
         "L2 norm of all weights over its value at the first measured step; a run that diverged ends where it did. "
         f"Steady growth asks for weight decay; a leap is a step that was too large. {about_seeds(study, tuple(curves))}"
     )
-    return _figure(study, curves, _growth_title(curves), caption, "weight norm : at the start")
+    return _figure(study, curves, _growth_title(curves, naming(study, NAME)[0]), caption, "weight norm : at the start")
 
 
 def growth(table: LayerSeries) -> Course:
@@ -51,7 +54,7 @@ def growth(table: LayerSeries) -> Course:
         return Course(table.steps.astype(float), norms / norms[0])
 
 
-def _growth_title(curves: Mapping[str, Spread]) -> str:
+def _growth_title(curves: Mapping[str, Spread], called: Mapping[str, str]) -> str:
     ends = {variant: curve.last for variant, curve in curves.items() if not math.isnan(curve.last)}
     if not ends:
         return "No variant has finite weights"
@@ -59,8 +62,8 @@ def _growth_title(curves: Mapping[str, Spread]) -> str:
     if number(ends[most], 2) == number(ends[least], 2):
         return f"In every variant the weights end at {number(ends[most])} times their first norm"
     return (
-        f"The weights of {most} end at {number(ends[most])} times their first norm, "
-        f"those of {least} at {number(ends[least])} times"
+        f"The weights of {called[most]} end at {number(ends[most])} times their first norm, "
+        f"those of {called[least]} at {number(ends[least])} times"
     )
 
 
@@ -73,7 +76,7 @@ def clip_factor(study: Study) -> StudyFigure:
     """
     series: dict[str, list[Series]] = {}
     for variant, _, run in study.each_run():
-        if "clip_factor" in run.scalars:
+        if "clip_factor" in run.scalars and clips(run):
             series.setdefault(variant, []).append(run.scalars["clip_factor"])
     if not series:
         raise NothingToDraw(f"{study.path}: no run clips its gradients by norm (training.clip_grad_norm)")
@@ -89,10 +92,16 @@ def clip_factor(study: Study) -> StudyFigure:
         f"the size of the steps. {about_seeds(study, tuple(curves), rest=False)}"
         + (f" Without clipping: {listing(others, most=6)}." if others else "")
     )
-    return _figure(study, curves, _clip_title(series), caption, "clip factor", least=0.0)
+    return _figure(study, curves, _clip_title(series, naming(study, NAME)[0]), caption, "clip factor", least=0.0)
 
 
-def _clip_title(series: Mapping[str, list[Series]]) -> str:
+def clips(run: Run) -> bool:
+    """Whether the run clips by norm: as its config says, or, of a run without one, as its factors show."""
+    asked = run.config.get("training", {}).get("clip_grad_norm") is not None
+    return asked or bool((run.scalars["clip_factor"].values < 1).any())
+
+
+def _clip_title(series: Mapping[str, list[Series]], called: Mapping[str, str]) -> str:
     """The variant that is clipped most often, with its smallest factor, and the one least often."""
     values = {variant: np.concatenate([s.values for s in each]) for variant, each in series.items()}
     often = {variant: float(np.mean(~(v >= 1))) for variant, v in values.items()}
@@ -100,8 +109,8 @@ def _clip_title(series: Mapping[str, list[Series]]) -> str:
     if not often[most]:
         return "Clipping never acts: no gradient was longer than the limit"
     deepest = number(float(np.nanmin(values[most])), 2)
-    told = f"Clipping acts at {percent(often[most])} of the steps of {most}, down to {deepest} of the gradient"
-    return told if most == least else f"{told}; at {percent(often[least])} in {least}"
+    told = f"Clipping acts at {percent(often[most])} of the steps of {called[most]}, down to {deepest} of the gradient"
+    return told if most == least else f"{told}; at {percent(often[least])} in {called[least]}"
 
 
 def _figure(
@@ -109,7 +118,8 @@ def _figure(
 ) -> StudyFigure:
     """Lines of factors over the steps, from `least` if not by log, with 1 marked; their last values at their ends."""
     fig = sheet(height=max(2.6, 0.145 * len(curves) + 0.7))
-    explain(fig, title, caption)
+    called, note = naming(study, NAME)
+    explain(fig, title, caption + note)
     ax = fig.subplots()
     every = np.concatenate([[1.0], *(part for c in curves.values() for part in (c.median, c.low, c.high))])
     if wants_log(every):
@@ -128,7 +138,7 @@ def _figure(
         finite = np.flatnonzero(np.isfinite(shown))
         if len(finite):
             early = f" (to step {curve.times[finite[-1]]:,.0f})" if finite[-1] < len(shown) - 1 else ""
-            told = f"{look.glyph} {variant}: {number(float(shown[finite[-1]]))}{early}"
+            told = f"{look.glyph} {called[variant]}: {number(float(shown[finite[-1]]))}{early}"
             labels.append(EndLabel(float(shown[finite[-1]]), told, look.colour))
         parts = (curve.times, curve.median, curve.low, curve.high, curve.seeds)
         rows += [(variant, *row) for row in zip(*(part.tolist() for part in parts), strict=True)]

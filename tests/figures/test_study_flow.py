@@ -88,15 +88,13 @@ def test_networks_of_differing_depth_share_a_relative_axis_that_says_so(tmp_path
     ax = gradient_flow(study).figure.axes[1]
     assert_allclose(lines(ax, "deep")[0].get_xdata(), np.arange(9) / 8)
     assert_allclose(lines(ax, "flat")[0].get_xdata(), [0, 0.5, 1])
-    assert ax.get_xlabel() == "relative depth: 0 the first layer, 1 the last (networks of 3 to 9 layers)"
+    assert ax.get_xlabel() == "relative depth (first layer 0, last layer 1; 3 to 9 layers)"
 
 
 def test_normalization_is_left_out_so_that_networks_line_up(tmp_path: Path) -> None:
     study = made_up_study(tmp_path / "s", ["plain"], seeds=1, layers=2)
     run = study.runs["plain"][0]
-    run = run.__class__(
-        **{**run.__dict__, "network": (*run.network, LayerInfo("norm1", "", None, 4, 4, "normalization"))}
-    )
+    run = run.__class__(**{**run.__dict__, "network": (*run.network, LayerInfo("norm1", "BatchNorm1d", None, 4, 4))})
     table = layer_series([0], ["linear1", "norm1", "linear2"], [[1.0, 2.0, 3.0]])
     kept = weighted(run, table)
     assert kept.layers == ("linear1", "linear2")

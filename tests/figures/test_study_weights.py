@@ -38,21 +38,22 @@ def test_weight_norm_draws_the_median_over_the_seeds(tmp_path: Path) -> None:
 
 
 def test_clip_factor_says_how_often_and_how_much(tmp_path: Path) -> None:
-    study = made_up_study(tmp_path / "s", ["calm", "wild", "free"], seeds=2, layers=8, gains={"wild": 2.0})
-    for run in study.runs["free"].values():
-        del run.scalars["clip_factor"]
+    clipped = {"training.clip_grad_norm": 2.0}
+    variants = {"calm": clipped, "wild": clipped, "free": {}}
+    study = made_up_study(tmp_path / "s", variants, seeds=2, layers=8, gains={"wild": 2.0, "calm": 0.3, "free": 0.3})
     drawing = clip_factor(study)
     ax = drawing.figure.axes[0]
     each = [run.scalars["clip_factor"].values for run in study.runs["wild"].values()]
     assert_allclose(lines(ax, "wild")[0].get_ydata(), np.median(each, axis=0))
+    assert_allclose(lines(ax, "calm")[0].get_ydata(), np.ones(20))
     assert title(drawing.figure).startswith("Clipping acts at 100% of the steps of wild, down to 0.0")
     assert f"down to {np.min(each):.2g} of the gradient" in title(drawing.figure)
     assert "Without clipping: free." in drawing.figure.get_supxlabel().replace("\n", " ")
 
 
 def test_a_study_that_never_clips_has_nothing_to_draw(tmp_path: Path) -> None:
-    study = made_up_study(tmp_path / "s", ["a"], seeds=1, layers=3)
+    study = made_up_study(tmp_path / "s", {"a": {"training.clip_grad_norm": 2.0}}, seeds=1, layers=3)
     assert title(clip_factor(study).figure) == "Clipping never acts: no gradient was longer than the limit"
-    del study.runs["a"][0].scalars["clip_factor"]
+    study = made_up_study(tmp_path / "t", ["a"], seeds=1, layers=3)  # the factor is recorded, and always 1
     with pytest.raises(NothingToDraw, match=r"no run clips its gradients by norm \(training.clip_grad_norm\)"):
         clip_factor(study)

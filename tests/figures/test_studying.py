@@ -42,13 +42,22 @@ STUDIES: dict[str, dict[str, Any]] = {
         "missing": {("tanh", 0)},
         "gains": {"sigmoid": 0.25, "residual": 1.1},
     },
+    "a grid of long names and differing depth": {
+        "axes": {"model.activation": ["sigmoid", "relu"], "model.residual": [True, False], "model.depth": [5, 10]},
+        "seeds": 1,
+        "layers": 8,
+    },
     "fourteen variants, sixty layers": {"variants": [f"width={16 * i}" for i in range(14)], "seeds": 1, "layers": 60},
 }
 
 
 @pytest.fixture(scope="module", params=STUDIES)
 def study(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Study:
-    return made_up_study(tmp_path_factory.mktemp("studies") / "study", **STUDIES[request.param])
+    study = made_up_study(tmp_path_factory.mktemp("studies") / "study", **STUDIES[request.param])
+    if study.axes:  # the last variant's network is deeper than the others
+        deeper = made_up_study(study.path / "deeper", study.variants[-1:], seeds=1, layers=30)
+        study.runs[study.variants[-1]].update(deeper.runs[study.variants[-1]])
+    return study
 
 
 @pytest.mark.parametrize("name", OF_LAYERS)
@@ -56,7 +65,7 @@ def test_texts_do_not_overlap(study: Study, name: str) -> None:
     try:
         drawing = STUDY_FIGURES[name](study)
     except NothingToDraw:
-        assert name in ("dead_heatmap", "saturated_heatmap")
+        assert name in ("dead_heatmap", "saturated_heatmap", "clip_factor")
         return
     assert problems(drawing.figure) == []
     assert all(len(row) == len(drawing.columns) for row in drawing.rows)
@@ -83,7 +92,7 @@ def test_a_picture_and_its_numbers_lie_side_by_side(tmp_path: Path) -> None:
 def test_all_that_suits_is_drawn_where_nothing_is_named(tmp_path: Path) -> None:
     study = made_up_study(tmp_path / "s", ["relu", "leaky"], seeds=1, layers=3)
     drawn = {path.stem for path in draw_study(study, tmp_path / "out")}
-    assert set(OF_LAYERS) - drawn == {"saturated_heatmap"}  # nothing in it saturates, and nobody asked
+    assert set(OF_LAYERS) - drawn == {"saturated_heatmap", "clip_factor"}  # nothing saturates or is clipped
 
 
 def test_the_studys_own_names_are_drawn_and_what_cannot_be_is_told(tmp_path: Path) -> None:
@@ -137,7 +146,7 @@ def test_drawing_a_study_needs_neither_torch_nor_pyplot(tmp_path: Path) -> None:
 def test_the_same_study_gives_the_same_numbers(tmp_path: Path) -> None:
     study = made_up_study(tmp_path / "s", ["a", "b"], seeds=2, layers=3)
     for name in OF_LAYERS:
-        if name != "saturated_heatmap":
+        if name not in ("saturated_heatmap", "clip_factor"):
             first, second = STUDY_FIGURES[name](study), STUDY_FIGURES[name](study)
             assert np.array_equal(
                 np.array(first.rows, dtype=object).astype(str), np.array(second.rows, dtype=object).astype(str)
