@@ -24,7 +24,7 @@ from nnvis.figures.labels import EndLabel, arrange
 from nnvis.figures.results import INTERVAL_WORDS, Results, interval, said
 from nnvis.figures.scales import linear_limits, log_axis, log_limits
 from nnvis.figures.seeds import Course, Spread, courses_of, over_seeds
-from nnvis.figures.style import FAINT, INK, SICK, VALIDATION, explain, lay_out, sheet
+from nnvis.figures.style import FAINT, INK, SICK, VALIDATION, explain, sheet
 from nnvis.figures.variants import Look, NothingToDraw, StudyFigure, about_seeds, drawn_study, looks
 from nnvis.figures.varied import naming
 from nnvis.figures.words import clipped, number, percent
@@ -145,7 +145,6 @@ def _together(study: Study, every: Sequence[Courses], results: Results) -> Figur
         _fit(ax, metric, every)
         ends[ax] = [_draw_variant(ax, v, metric, looks(study)[v.variant]) for v in every]
     _fit_time(panels, every)
-    lay_out(fig)  # the labels at the side change the ticks, and these the room that they need
     return arrange(fig, ends)
 
 
@@ -210,6 +209,7 @@ def _fit(ax: Axes, metric: str, every: Sequence[Courses]) -> None:
         log_axis(ax, *log_limits(values), above=0.06)
     else:
         ax.set_ylim(*linear_limits(values, least=0.25 * float(np.abs(values).max(initial=0))))
+        ax.yaxis.set_major_locator(MaxNLocator(nbins=6 if len(every) <= 4 else 4))  # whatever room the layout leaves
 
 
 def _fit_time(panels: Iterable[Axes], every: Sequence[Courses]) -> None:
