@@ -44,7 +44,7 @@ def arrange(
     axis: Literal["x", "y"] = "x",
     left: Collection[Axes] = (),
 ) -> Figure:
-    """Lays the figure out: `ends` right of the axes, `left` of some; `names` of layers at 0 … L-1 of their x or y axis."""
+    """Lays the figure out: `ends` right of the axes, or `left`; `names` of layers at 0 … L-1 of their x or y axis."""
     ends = {ax: [label for label in labels if math.isfinite(label.y)] for ax, labels in (ends or {}).items()}
     texts = {ax: [_end_text(ax, label, ax in left) for label in labels] for ax, labels in ends.items() if labels}
     lay_out(fig)

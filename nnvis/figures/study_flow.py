@@ -23,10 +23,12 @@ from nnvis.figures.study_layers import Depth, Profile, depth, profile, tables_of
 from nnvis.figures.style import INK, explain, sheet
 from nnvis.figures.updates import GUIDE
 from nnvis.figures.variants import Look, StudyFigure, about_seeds, drawn_study, looks, spread
+from nnvis.figures.varied import naming
 from nnvis.figures.words import number
 from nnvis.record.study import Study
 from nnvis.record.vocabulary import LayerSeries
 
+NAME = 24  # characters of a variant's name beside its line
 PROFILE_COLUMNS = ("when", "variant", "layer", "place", "median", "smallest", "largest", "seeds")
 
 
@@ -44,10 +46,11 @@ def gradient_flow(study: Study) -> StudyFigure:
     places = depth([p.layers for p in start.values()])
     fig = sheet(height=2 * max(1.9, 0.145 * len(tables) + 0.4) + 0.6)
     upper, lower = fig.subplots(2, 1, sharex=True, sharey=True)
-    explain(fig, _flow_title(start), _flow_caption(study, tuple(tables)))
+    called, note = naming(study, NAME)
+    explain(fig, _flow_title(start, called), _flow_caption(study, tuple(tables)) + note)
     styles, ends, drawn = looks(study), {}, []
     for ax, when, profiles in ((upper, "at the start", start), (lower, "at the end of training", end)):
-        ends[ax] = draw_profiles(ax, profiles, styles, places, (start, end), at="first", words=_flow_words)
+        ends[ax] = draw_profiles(ax, profiles, styles, called, places, (start, end), at="first", words=_flow_words)
         ax.set_title(f"{when[0].upper()}{when[1:]} ({_steps(profiles)})")
         drawn += profile_rows(when, profiles, places)
         ax.set_ylabel("gradient norm")
@@ -71,11 +74,12 @@ def signal_propagation(study: Study) -> StudyFigure:
     places = depth([p.layers for p in (*forward.values(), *backward.values())])
     fig = sheet(height=2 * max(1.8, 0.145 * len(forward) + 0.3) + 0.6)
     upper, lower = fig.subplots(2, 1, sharex=True)
-    explain(fig, _signal_title(forward, backward), _signal_caption(study, tuple(forward)))
+    called, note = naming(study, NAME)
+    explain(fig, _signal_title(forward, backward, called), _signal_caption(study, tuple(forward)) + note)
     styles = looks(study)
     ends = {
-        upper: draw_profiles(upper, forward, styles, places, (forward,), at="last", words=_gain_forward),
-        lower: draw_profiles(lower, backward, styles, places, (backward,), at="first", words=_gain_backward),
+        upper: draw_profiles(upper, forward, styles, called, places, (forward,), at="last", words=_gain_forward),
+        lower: draw_profiles(lower, backward, styles, called, places, (backward,), at="first", words=_gain_backward),
     }
     upper.set_title("Forward: the signal")
     lower.set_title("Backward: the gradient")
@@ -103,8 +107,11 @@ def update_ratio(study: Study) -> StudyFigure:
     places = depth([p.layers for p in paces.values()])
     fig = sheet(height=max(3.1, 0.145 * len(paces) + 1.2))
     ax = fig.subplots()
-    explain(fig, _pace_title(paces), _pace_caption(study, tuple(paces)))
-    labels = draw_profiles(ax, paces, looks(study), places, (paces,), at="first", words=_pace_words, include=GUIDE)
+    called, note = naming(study, NAME)
+    explain(fig, _pace_title(paces, called), _pace_caption(study, tuple(paces)) + note)
+    labels = draw_profiles(
+        ax, paces, looks(study), called, places, (paces,), at="first", words=_pace_words, include=GUIDE
+    )
     ax.axhline(GUIDE, color=INK, linewidth=1, linestyle=(0, (5, 2)), label="_guide")
     ax.set_ylabel("update / weights")
     ax.set_xlabel(places.label)
@@ -118,6 +125,7 @@ def draw_profiles(
     ax: Axes,
     profiles: Mapping[str, Profile],
     styles: Mapping[str, Look],
+    called: Mapping[str, str],
     places: Depth,
     shared: Sequence[Mapping[str, Profile]],
     *,
@@ -149,7 +157,7 @@ def draw_profiles(
         row += bool((kinds != ORDINARY).any())
         finite = ordinary[np.isfinite(ordinary)]
         level = finite[0 if at == "first" else -1] if len(finite) else ax.get_ylim()[0]
-        told = f"{variant}: {words(p)}"
+        told = f"{called[variant]}: {words(p)}"
         told = f"{told} {look.glyph}" if at == "first" else f"{look.glyph} {told}"  # the mark beside the line
         labels.append(EndLabel(float(level), told, look.colour))
     ax.margins(x=0.03)
@@ -197,7 +205,7 @@ def _flow_words(p: Profile) -> str:
     return "" if math.isnan(ratio(p)) else f"{number(ratio(p), 2)}{pace}"
 
 
-def _signal_title(forward: Mapping[str, Profile], backward: Mapping[str, Profile]) -> str:
+def _signal_title(forward: Mapping[str, Profile], backward: Mapping[str, Profile], called: Mapping[str, str]) -> str:
     """The variant whose signal or gradient changes most on its way, and the one in which both change least."""
     ways = {v: (_inverse(ratio(forward[v])), ratio(backward[v])) for v in forward if v in backward}
     decades = {v: max(abs(math.log10(r)) if 0 < r < math.inf else math.inf for r in pair) for v, pair in ways.items()}
@@ -206,8 +214,8 @@ def _signal_title(forward: Mapping[str, Profile], backward: Mapping[str, Profile
         return "Signal and gradient through the network before any training"
     far, near = max(decades, key=decades.__getitem__), min(decades, key=decades.__getitem__)
     there, back = (number(value, 2) for value in ways[far])
-    told = f"Before training, {far} passes on {there} of the signal, and {back} of the gradient"
-    return told if near == far else f"{told}; {near}: {' and '.join(number(value, 2) for value in ways[near])}"
+    told = f"Before training, {called[far]} passes on {there} of the signal, and {back} of the gradient"
+    return told if near == far else f"{told}; {called[near]}: {' and '.join(number(value, 2) for value in ways[near])}"
 
 
 def _inverse(value: float) -> float:
@@ -244,7 +252,7 @@ def _pace_words(p: Profile) -> str:
     return number(float(finite[0]), 1) if len(finite) else ""
 
 
-def _pace_title(paces: Mapping[str, Profile]) -> str:
+def _pace_title(paces: Mapping[str, Profile], called: Mapping[str, str]) -> str:
     """The slowest layer of all, or the fastest where that is further from the guide, and the variant nearest to it."""
     ends = {v: p.middle[np.isfinite(p.middle)] for v, p in paces.items()}
     away = {v: np.abs(np.log10(np.maximum(end, 1e-300) / GUIDE)) for v, end in ends.items() if len(end)}
@@ -253,10 +261,10 @@ def _pace_title(paces: Mapping[str, Profile]) -> str:
     far = max(away, key=lambda v: away[v].max())
     near = min(away, key=lambda v: away[v].max())
     layer = int(np.argmax(away[far]))
-    told = f"{far}: a step changes layer {layer + 1} by {number(float(ends[far][layer]), 1)} of its weights"
+    told = f"{called[far]}: a step changes layer {layer + 1} by {number(float(ends[far][layer]), 1)} of its weights"
     low, high = (number(float(f"{end:.1g}"), 1) for end in (ends[near].min(), ends[near].max()))
     span = low if low == high else f"{low} to {high}"
-    return told if near == far else f"{told}; {near}: every layer by {span}"
+    return told if near == far else f"{told}; {called[near]}: every layer by {span}"
 
 
 def _pace_caption(study: Study, shown: tuple[str, ...]) -> str:
@@ -267,21 +275,28 @@ def _pace_caption(study: Study, shown: tuple[str, ...]) -> str:
     )
 
 
-def _flow_title(start: Mapping[str, Profile]) -> str:
+def _flow_title(start: Mapping[str, Profile], called: Mapping[str, str]) -> str:
     ratios = {variant: ratio(p) for variant, p in start.items() if not math.isnan(ratio(p))}
     if not ratios:
         return "Gradients at the start and at the end of training"
     decades = {v: math.inf if r in (0, math.inf) else abs(math.log10(r)) for v, r in ratios.items()}
     far, near = max(decades, key=decades.__getitem__), min(decades, key=decades.__getitem__)
     if decades[far] < 1:
+        levels = {v: float(np.median(p.middle[np.isfinite(p.middle)])) for v, p in start.items() if v in ratios}
+        low, high = min(levels, key=levels.__getitem__), max(levels, key=levels.__getitem__)
+        if levels[high] > 100 * levels[low]:
+            return (
+                f"At the start {called[high]} has gradients of {number(levels[high], 1)} in its middle layer, "
+                f"{called[low]} of {number(levels[low], 1)}"
+            )
         low, high = min(ratios, key=ratios.__getitem__), max(ratios, key=ratios.__getitem__)
         return (
-            "Gradient reaches the first layer in every variant: "
-            f"{number(ratios[low], 2)} ({low}) to {number(ratios[high], 2)} ({high}) of the last layer's at the start"
+            f"Gradient reaches the first layer in every variant: {number(ratios[low], 2)} ({called[low]}) "
+            f"to {number(ratios[high], 2)} ({called[high]}) of the last layer's at the start"
         )
     of = "no gradient at all" if ratios[far] == 0 else f"{_times(ratios[far])} the last layer's gradient"
-    other = "" if near == far else f"; {near}: {number(ratios[near], 2)}"
-    return f"{far}: the first layer gets {of} at the start{other}"
+    other = "" if near == far else f"; {called[near]}: {number(ratios[near], 2)}"
+    return f"{called[far]}: the first layer gets {of} at the start{other}"
 
 
 def _times(value: float) -> str:

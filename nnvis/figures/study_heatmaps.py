@@ -25,13 +25,16 @@ from nnvis.figures.scales import ABSENT, INF, NAN, ORDINARY, ZERO, log_ticks, ti
 from nnvis.figures.study_layers import median_table, tables_of, weighted
 from nnvis.figures.style import explain, sheet
 from nnvis.figures.variants import NothingToDraw, StudyFigure, about_seeds, diverged, drawn_study
-from nnvis.figures.words import listing, number, percent
+from nnvis.figures.varied import naming
+from nnvis.figures.words import clipped, listing, number, percent
 from nnvis.record.study import Study
 from nnvis.record.vocabulary import FloatArray, IntArray, LayerSeries
 
 PANELS = 12  # more variants than these are named, not drawn
 CELL_COLUMNS = ("variant", "layer", "position", "step", "value")
 DIFFERENCE_COLUMNS = ("layer", "other_layer", "position", "step", "log10_ratio")
+_CHARACTERS = {1: 70, 2: 38, 3: 25}  # of a panel's title, by the panels beside each other
+NAME = 24
 LEAST = 0.5  # decades to either side: what is alike looks alike
 APART = LinearSegmentedColormap.from_list("apart", ["#003A63", "#0072B2", "#F7F7F7", "#F0B03C", "#A65D00"])
 
@@ -53,7 +56,8 @@ def quantity_heatmaps(quantity: str) -> Callable[[Study], StudyFigure]:
         rows = math.ceil(len(tables) / columns)
         fig = sheet(height=rows * (1.75 if rows < 3 else 1.35) + 0.5)
         panels = fig.subplots(rows, columns, sharex=True, squeeze=False)
-        explain(fig, _title(tables, known), _caption(study, tables, found, known))
+        called, note = naming(study, _CHARACTERS[columns])
+        explain(fig, _title(tables, known, called), _caption(study, tables, found, known) + note)
         cells_of = {variant: _cells(table, known) for variant, table in tables.items()}
         norm = colour_scale(np.concatenate([v[k == ORDINARY] for _, v, k in cells_of.values()]), known.fraction)
         used: list[Axes] = panels.ravel()[: len(tables)].tolist()
@@ -62,7 +66,8 @@ def quantity_heatmaps(quantity: str) -> Callable[[Study], StudyFigure]:
             ax.remove()
         for i, (ax, (variant, (steps, values, kinds))) in enumerate(zip(used, cells_of.items(), strict=True)):
             paint(ax, steps, values, kinds, norm)
-            ax.set_title(variant + _ended(study, variant))
+            ended = _ended(study, variant)
+            ax.set_title(clipped(called[variant], _CHARACTERS[columns] - len(ended)) + ended)
             _number_layers(ax, len(tables[variant].layers))
             ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=4 if columns > 2 else 6))
             ax.tick_params(labelbottom=i + columns >= len(tables))
@@ -101,7 +106,7 @@ def _number_layers(ax: Axes, layers: int) -> None:
 def _ended(study: Study, variant: str) -> str:
     runs = study.runs[variant].values()
     broken = sum(map(diverged, runs))
-    return f" (diverged: {broken} of {len(runs)})" if broken else ""
+    return f", {broken}/{len(runs)} diverged" if broken else ""
 
 
 def _rows(
@@ -116,26 +121,26 @@ def _rows(
     ]
 
 
-def _title(tables: Mapping[str, LayerSeries], known: Quantity) -> str:
+def _title(tables: Mapping[str, LayerSeries], known: Quantity, called: Mapping[str, str]) -> str:
     noun = known.noun[0].upper() + known.noun[1:]
     if known.fraction:
         worst = {variant: _worst_share(table) for variant, table in tables.items()}
         high, low = max(worst, key=worst.__getitem__), min(worst, key=worst.__getitem__)
         if worst[high] == 0:
             return f"{noun}: none at the end, in any layer of any variant"
-        most = f"{noun}, worst layer at the end: {percent(worst[high])} in {high}"
-        return most if low == high else f"{most}, {percent(worst[low])} in {low}"
+        most = f"{noun}, worst layer at the end: {percent(worst[high])} in {called[high]}"
+        return most if low == high else f"{most}, {percent(worst[low])} in {called[low]}"
     factors = {variant: _between_layers(table) for variant, table in tables.items()}
     told = {variant: factor for variant, factor in factors.items() if math.isfinite(factor)}
     if dead := [variant for variant, factor in factors.items() if math.isinf(factor)]:
-        return f"{noun}: exactly 0 in layers of {dead[0]} at half of the measured steps or more"
+        return f"{noun}: exactly 0 in layers of {called[dead[0]]} at half of the measured steps or more"
     if not told:
         return f"{noun} of every layer at every measured step"
     high, low = max(told, key=told.__getitem__), min(told, key=told.__getitem__)
     if told[high] < 3:
-        return f"{noun} is even over the layers: they differ {number(told[high], 2)}-fold at most ({high})"
-    most = f"{noun} differs {number(told[high], 2)}-fold between the layers of {high}"
-    return most if low == high else f"{most}, {number(told[low], 2)}-fold in {low}"
+        return f"{noun} is even over the layers: they differ {number(told[high], 2)}-fold at most ({called[high]})"
+    most = f"{noun} differs {number(told[high], 2)}-fold between the layers of {called[high]}"
+    return most if low == high else f"{most}, {number(told[low], 2)}-fold in {called[low]}"
 
 
 def _worst_share(table: LayerSeries) -> float:
@@ -182,13 +187,15 @@ def gradient_difference(study: Study) -> StudyFigure:
     norm = Normalize(-reach, reach)
     fig = sheet(height=0.9 + min(max(0.19 * len(a.layers), 1.5), 5.2))
     ax = fig.subplots()
-    explain(fig, _difference_title(values, kinds, first, other), _difference_caption(study, first, other))
+    called, note = naming(study, NAME)
+    title = _difference_title(values, kinds, called[first], called[other])
+    explain(fig, title, _difference_caption(study, first, other) + note)
     mesh = paint(ax, steps, values, kinds, norm, APART)
     bar = fig.colorbar(mesh, ax=ax, pad=0.02, aspect=30)
     bar.outline.set_visible(False)  # pyright: ignore[reportCallIssue]
     ticks = log_ticks(-reach, reach, most=7)
     bar.set_ticks([math.log10(tick) for tick in ticks], labels=tick_words(ticks))
-    bar.ax.set_title(f"{first} : {other}", loc="right")
+    bar.ax.set_title(f"{called[first]} : {called[other]}", loc="right")
     name_kinds(ax, kinds)
     ax.set_xlabel("step (optimizer updates completed)")
     ax.set_ylabel("layer, input at the top")

@@ -18,6 +18,7 @@ from nnvis.figures.study_flow import gradient_flow, signal_propagation, update_r
 from nnvis.figures.study_heatmaps import gradient_difference, quantity_heatmaps
 from nnvis.figures.study_rates import learning_rate, lr_range_test
 from nnvis.figures.study_results import parallel_coordinates, summary
+from nnvis.figures.study_weights import clip_factor, weight_norm
 from nnvis.figures.style import save
 from nnvis.figures.variants import NothingToDraw, StudyFigure
 from nnvis.record.files import disk_errors
@@ -34,6 +35,8 @@ STUDY_FIGURES: dict[str, Callable[[Study], StudyFigure]] = {
     "activation_std_heatmap": quantity_heatmaps("activation_std"),
     "signal_propagation": signal_propagation,
     "update_ratio": update_ratio,
+    "weight_norm": weight_norm,
+    "clip_factor": clip_factor,
     "dead_heatmap": quantity_heatmaps("dead_fraction"),
     "saturated_heatmap": quantity_heatmaps("saturated_fraction"),
     "overfitting": overfitting,
