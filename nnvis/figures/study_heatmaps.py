@@ -196,7 +196,7 @@ def gradient_difference(study: Study) -> StudyFigure:
     ax = fig.subplots()
     called, note = naming(study, NAME)
     title = _difference_title(values, kinds, called[first], called[other])
-    explain(fig, title, _difference_caption(study, first, other) + note)
+    explain(fig, title, _difference_caption(study, first, other, called) + note)
     mesh = paint(ax, steps, values, kinds, norm, APART)
     bar = fig.colorbar(mesh, ax=ax, pad=0.02, aspect=30)
     bar.outline.set_visible(False)  # pyright: ignore[reportCallIssue]
@@ -262,9 +262,10 @@ def _difference_title(values: FloatArray, kinds: IntArray, first: str, other: st
     )
 
 
-def _difference_caption(study: Study, first: str, other: str) -> str:
+def _difference_caption(study: Study, first: str, other: str, called: Mapping[str, str]) -> str:
+    name = called[first]
     return (
-        f"Gradient norm of {first} over that of {other}, layer by layer, at the steps that both measured, by log10. "
-        f"Blue: less in {first}; orange: more; white: alike. A band of blue at the top means that {first} starves its "
-        f"first layers. {about_seeds(study, (first, other), '', rest=False)}"
+        f"Gradient norm of {name} over that of {called[other]}, layer by layer, at the steps that both measured, by "
+        f"log10. Blue: less in {name}; orange: more; white: alike. A band of blue at the top means that {name} starves "
+        f"its first layers. {about_seeds(study, (first, other), '', rest=False)}"
     )

@@ -20,7 +20,7 @@ from nnvis.figures.study_layers import median_table
 from nnvis.figures.variants import NothingToDraw, StudyFigure
 
 
-def meshes(drawing: StudyFigure) -> dict[str, QuadMesh]:
+def meshes(drawing: StudyFigure) -> dict[str, Any]:
     """The cells of each panel, by its title."""
     return {
         ax.get_title(loc="left"): mesh
