@@ -75,7 +75,7 @@ def shorten(names: Sequence[str], limit: int = 24) -> list[str]:
     initials = 0  # of so many leading words, alike for all names
     while initials < max(map(len, parts), default=0) and max(len(_join(p, initials)) for p in parts) > limit:
         initials += 1
-    labels = [_without_middle(_join(p, initials), limit) for p in parts]
+    labels = [clipped(_join(p, initials), limit) for p in parts]
     repeated = {label for label, times in Counter(labels).items() if times > 1}
     return [f"{label} ({i})" if label in repeated else label for i, label in enumerate(labels, 1)]
 
@@ -86,6 +86,7 @@ def _join(words: Sequence[str], initials: int) -> str:
     return ".".join([*short, *rest])
 
 
-def _without_middle(label: str, limit: int) -> str:
+def clipped(label: str, limit: int) -> str:
+    """A label that loses its middle where it is longer than `limit` characters."""
     tail = (limit - 1) * 2 // 3
     return label if len(label) <= limit else f"{label[: limit - 1 - tail]}…{label[-tail:]}"
