@@ -174,6 +174,7 @@ def test_diverged_and_missing_runs_are_marked_counted_and_told(tmp_path: Path) -
     survivors = recorded(study, "low", "loss/val")
     assert column(table(drawing, variant="low", curve="loss/val"), "seeds") == [4] * 10
     assert loss.get_ylim()[1] < 3 * survivors.max()  # what blows up does not press the others flat
+    assert title(drawing.figure).endswith("validation accuracy, high diverges in 3 of 5 seeds")
     caption = drawing.figure.get_supxlabel().replace("\n", " ")
     assert "Diverged: high 3 of 5." in caption
     assert "1 run missing (low)" in caption
