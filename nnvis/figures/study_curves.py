@@ -136,7 +136,8 @@ def _together(study: Study, every: Sequence[Courses], results: Results) -> Figur
     fig.set_figheight(fig.get_figheight() + 0.25 * max(len(every) - 3, 0))
     panels[-1].set_xlabel(_time_label(every))
     what = (
-        "Solid, hollow marks: training; dashed, full marks: validation. Who stays level does not learn; a dashed line that leaves its solid one "
+        "Solid, hollow marks: training; dashed, full marks: validation. Who stays level does not learn; a dashed line "
+        "that leaves its solid one "
         "behind shows overfitting."
     )
     explain(fig, results.headline, _caption(study, every, what, results.sentence()))

@@ -209,7 +209,7 @@ def test_overfitting_marks_the_best_epoch_and_writes_the_gap_with_its_interval()
     assert f"overfits from epoch {np.median(best):g} in 5 of 5 seeds: final gap {gaps.mean():.3g}" in title(
         drawing.figure
     )
-    shaded = next(c for c in large.collections if c.get_label() == "_gap").get_paths()[0].vertices
+    shaded = np.asarray(next(c for c in large.collections if c.get_label() == "_gap").get_paths()[0].vertices)
     assert shaded[:, 1].max() == pytest.approx(np.median(val, axis=0).max())
     assert shaded[:, 1].min() == pytest.approx(np.median(train, axis=0).min())
     assert_allclose(lines(large, "loss/val")[0].get_ydata(), np.median(val, axis=0))
@@ -322,7 +322,10 @@ def test_summary_is_sorted_and_draws_every_seed_and_the_interval(tmp_path: Path,
         assert (mark.get_xdata()[0], mark.get_ydata()[0]) == (pytest.approx(np.mean(values)), y)
         low, high = stats.t.interval(0.95, 4, np.mean(values), stats.sem(values))
         (row,) = table(drawing, variant=variant, seed="mean")
-        assert_allclose([row["value"], row["low"], row["high"]], [np.mean(values), max(low, 0), min(high, 1)])
+        assert_allclose(
+            [row["value"], row["low"], row["high"]],
+            [float(np.mean(values)), max(float(low), 0.0), min(float(high), 1.0)],
+        )
         assert (lines(ax, "_interval")[y].get_xdata() == [row["low"], row["high"]]).all()
         assert row["parameters"] == 5 * 17 * 16 + 17 * 10
         means.append(np.mean(values))
