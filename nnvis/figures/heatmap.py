@@ -19,6 +19,7 @@ from matplotlib.colors import Colormap, LogNorm, Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
+from matplotlib.transforms import ScaledTranslation
 
 from nnvis.figures.columns import cells, medians, per_column, thinned
 from nnvis.figures.facts import growth
@@ -153,11 +154,12 @@ def colour_bar(fig: Figure, mesh: ScalarMappable, norm: Normalize, noun: str, ax
         bar.set_label(noun)
 
 
-def name_kinds(ax: Axes, kinds: IntArray, above: float = 1.01) -> None:
-    """The key of the colours for what is no ordinary number, where there is any, over the axes."""
+def name_kinds(ax: Axes, kinds: IntArray, above: float = 1.0) -> None:
+    """The key of the colours for what is no ordinary number, where there is any, `above` the axes (points)."""
     if named := [kind for kind in COLOURS if (kinds == kind).any()]:
         patches = [Patch(label=NAMES[kind], **_LOOKS[kind]) for kind in named]
-        ax.legend(handles=patches, loc="lower left", bbox_to_anchor=(0, above), ncols=4)
+        place = ax.transAxes + ScaledTranslation(0, above / 72, ax.figure.dpi_scale_trans)
+        ax.legend(handles=patches, loc="lower left", bbox_to_anchor=(0, 1), bbox_transform=place, ncols=4)
 
 
 def _stretches(edges: FloatArray, filled: BoolArray) -> list[tuple[float, float]]:

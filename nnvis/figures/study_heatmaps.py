@@ -30,7 +30,7 @@ from nnvis.figures.words import clipped, listing, number, percent
 from nnvis.record.study import Study
 from nnvis.record.vocabulary import FloatArray, IntArray, LayerSeries
 
-PANELS = 12  # more variants than these are named, not drawn
+PANELS = 12  # of more variants, so many are drawn, evenly spread, and the others named
 CELL_COLUMNS = ("variant", "layer", "position", "step", "value")
 DIFFERENCE_COLUMNS = ("layer", "other_layer", "position", "step", "log10_ratio")
 _CHARACTERS = {1: 70, 2: 38, 3: 25}  # of a panel's title, by the panels beside each other
@@ -51,13 +51,14 @@ def quantity_heatmaps(quantity: str) -> Callable[[Study], StudyFigure]:
         """
         known = QUANTITIES[quantity]
         found = tables_of(study, quantity, nonlinearities if known.nonlinear or known.fraction else weighted)
-        tables = {variant: median_table(by_seed) for variant, by_seed in list(found.items())[:PANELS]}
+        shown = [list(found)[i] for i in np.linspace(0, len(found) - 1, min(len(found), PANELS)).round().astype(int)]
+        tables = {variant: median_table(found[variant]) for variant in shown}
         columns = _columns(len(tables))
         rows = math.ceil(len(tables) / columns)
         fig = sheet(height=rows * (1.75 if rows < 3 else 1.35) + 0.5)
         panels = fig.subplots(rows, columns, sharex=True, squeeze=False)
         called, note = naming(study, _CHARACTERS[columns])
-        explain(fig, _title(tables, known, called), _caption(study, tables, found, known) + note)
+        explain(fig, _title(tables, known, called), _caption(study, tables, found, known, called) + note)
         cells_of = {variant: _cells(table, known) for variant, table in tables.items()}
         norm = colour_scale(np.concatenate([v[k == ORDINARY] for _, v, k in cells_of.values()]), known.fraction)
         used: list[Axes] = panels.ravel()[: len(tables)].tolist()
@@ -79,7 +80,9 @@ def quantity_heatmaps(quantity: str) -> Callable[[Study], StudyFigure]:
         last = max(int(table.steps[-1]) for table in tables.values())
         used[0].set_xlim(0, max(max(float(cells(s)[0][-1]) for s, _, _ in cells_of.values()), last))
         colour_bar(fig, ScalarMappable(norm), norm, known.noun, used)
-        name_kinds(used[0], np.concatenate([kinds.ravel() for _, _, kinds in cells_of.values()]), above=1.14)
+        name_kinds(
+            used[0], np.concatenate([kinds.ravel() for _, _, kinds in cells_of.values()]), above=18
+        )  # over its title
         return StudyFigure(arrange(fig), CELL_COLUMNS, drawn)
 
     return heatmaps
@@ -158,14 +161,18 @@ def _between_layers(table: LayerSeries) -> float:
     return float(usual.max() / usual.min()) if usual.min() > 0 else math.inf
 
 
-def _caption(study: Study, tables: Mapping[str, LayerSeries], found: Collection[str], known: Quantity) -> str:
+def _caption(
+    study: Study, tables: Mapping[str, LayerSeries], found: Collection[str], known: Quantity, called: Mapping[str, str]
+) -> str:
     together = max(per_column(table.steps) for table in tables.values())
     columns = f"A column is the median of up to {together} measured steps. " if together > 1 else ""
     layers = "Nonlinearities" if known.nonlinear or known.fraction else "Layers with weights"
     scale = "The same colours in all panels" + ("" if known.fraction else ", by log10")
     unmeasured = [variant for variant in study.variants if variant not in found]
-    without = f" Not measured in: {listing(unmeasured, most=6)}." if unmeasured else ""
-    without += f" No room for: {listing(hidden, most=6)}." if (hidden := [v for v in found if v not in tables]) else ""
+    without = f" Not measured in: {listing((called[v] for v in unmeasured), most=6)}." if unmeasured else ""
+    without += (
+        f" No room for: {listing(hidden, most=6)}." if (hidden := [called[v] for v in found if v not in tables]) else ""
+    )
     return (
         f"{layers}, numbered from the input, at the top; white: nothing measured. {scale}. {columns}{known.conclude} "
         f"{about_seeds(study, tuple(tables), '', rest=False)}{without}"
@@ -189,7 +196,7 @@ def gradient_difference(study: Study) -> StudyFigure:
     ax = fig.subplots()
     called, note = naming(study, NAME)
     title = _difference_title(values, kinds, called[first], called[other])
-    explain(fig, title, _difference_caption(study, first, other) + note)
+    explain(fig, title, _difference_caption(study, first, other, called) + note)
     mesh = paint(ax, steps, values, kinds, norm, APART)
     bar = fig.colorbar(mesh, ax=ax, pad=0.02, aspect=30)
     bar.outline.set_visible(False)  # pyright: ignore[reportCallIssue]
@@ -255,9 +262,10 @@ def _difference_title(values: FloatArray, kinds: IntArray, first: str, other: st
     )
 
 
-def _difference_caption(study: Study, first: str, other: str) -> str:
+def _difference_caption(study: Study, first: str, other: str, called: Mapping[str, str]) -> str:
+    name = called[first]
     return (
-        f"Gradient norm of {first} over that of {other}, layer by layer, at the steps that both measured, by log10. "
-        f"Blue: less in {first}; orange: more; white: alike. A band of blue at the top means that {first} starves its "
-        f"first layers. {about_seeds(study, (first, other), '', rest=False)}"
+        f"Gradient norm of {name} over that of {called[other]}, layer by layer, at the steps that both measured, by "
+        f"log10. Blue: less in {name}; orange: more; white: alike. A band of blue at the top means that {name} starves "
+        f"its first layers. {about_seeds(study, (first, other), '', rest=False)}"
     )

@@ -39,7 +39,7 @@ def test_gradient_flow_draws_the_median_over_the_seeds_and_shades_their_range(tm
             assert_allclose(line.get_ydata(), np.median(seen, axis=0))
             assert_array_equal(line.get_xdata(), np.arange(7))
             band = next(c for c in ax.collections if c.get_label() == f"_{variant}")
-            vertices = band.get_paths()[0].vertices
+            vertices: Any = band.get_paths()[0].vertices
             for i in range(7):
                 heights = vertices[vertices[:, 0] == i, 1]
                 assert_allclose([heights.min(), heights.max()], [seen[:, i].min(), seen[:, i].max()])

@@ -20,7 +20,7 @@ from nnvis.figures.study_layers import median_table
 from nnvis.figures.variants import NothingToDraw, StudyFigure
 
 
-def meshes(drawing: StudyFigure) -> dict[str, QuadMesh]:
+def meshes(drawing: StudyFigure) -> dict[str, Any]:
     """The cells of each panel, by its title."""
     return {
         ax.get_title(loc="left"): mesh
@@ -111,8 +111,8 @@ def test_seeds_that_were_measured_at_other_steps_count_with_their_newest_value()
 def test_more_than_twelve_variants_are_named_where_they_are_not_shown(tmp_path: Path) -> None:
     study = made_up_study(tmp_path / "s", [f"v{i}" for i in range(14)], seeds=1, layers=3)
     drawing = quantity_heatmaps("grad_norm")(study)
-    assert list(meshes(drawing)) == [f"v{i}" for i in range(12)]
-    assert "No room for: v12, v13." in drawing.figure.get_supxlabel().replace("\n", " ")
+    assert list(meshes(drawing)) == [f"v{i}" for i in range(14) if i not in (3, 10)]
+    assert "No room for: v3, v10." in drawing.figure.get_supxlabel().replace("\n", " ")
 
 
 def test_the_difference_is_the_log_ratio_of_the_first_variant_and_the_best_one(tmp_path: Path) -> None:
