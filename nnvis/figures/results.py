@@ -104,10 +104,12 @@ class Results:
         """Who ends best, and who worst."""
         if not self.ranked:
             return f"No run has ended with a result{self.lost}"
-        best, worst = (f"{v} {{}} {self.words(self.mean(v).mean)}" for v in (self.ranked[0], self.ranked[-1]))
-        text = f"{best.format('ends at')} {metric_name(self.metric)}"
-        if len(self.ranked) == 2:
-            text += f", {worst.format('at')}"
-        elif len(self.ranked) > 2:
-            text += f"; last of {len(self.ranked)}, {worst.format('at')}"
+        best, worst = self.ranked[0], self.ranked[-1]
+        text = f"{best} ends at {self.words(self.mean(best).mean)} {metric_name(self.metric)}"
+        if best != worst:
+            text += ", " if len(self.ranked) == 2 else f"; last of {len(self.ranked)}, "
+            if broken := len(self[worst].diverged):
+                text += f"{worst} diverges in {broken} of {len(self[worst].seen)} seeds"
+            else:
+                text += f"{worst} at {self.words(self.mean(worst).mean)}"
         return text + self.lost

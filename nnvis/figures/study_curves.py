@@ -136,7 +136,8 @@ def _together(study: Study, every: Sequence[Courses], results: Results) -> Figur
     fig.set_figheight(fig.get_figheight() + 0.25 * max(len(every) - 3, 0))
     panels[-1].set_xlabel(_time_label(every))
     what = (
-        "Solid: training; dashed: validation. Who stays level does not learn; a dashed line that leaves its solid one "
+        "Solid, hollow marks: training; dashed, full marks: validation. Who stays level does not learn; a dashed line "
+        "that leaves its solid one "
         "behind shows overfitting."
     )
     explain(fig, results.headline, _caption(study, every, what, results.sentence()))
@@ -151,14 +152,16 @@ def _together(study: Study, every: Sequence[Courses], results: Results) -> Figur
 def _draw_variant(ax: Axes, v: Courses, metric: str, look: Look) -> EndLabel:
     """Its two lines and their ranges; returns what to write at the end of the validation curve, or of the other."""
     train, val = v.curves.get(f"{metric}/train"), v.curves.get(f"{metric}/val")
+    mark: dict[str, Any] = {"color": look.colour, "marker": look.marker, "markersize": 3.5}
     if train:
+        every = max(1, len(train.times) // 8)
+        hollow = {"markerfacecolor": "white", "markevery": (every // 2, every)}
         _band(ax, train, look.colour)
-        ax.plot(train.times, _finite(train.median), color=look.colour, label=f"{v.variant} train")
+        ax.plot(train.times, _finite(train.median), **mark, **hollow, label=f"{v.variant} train")
     if val:
         _band(ax, val, look.colour)
         every = max(1, len(val.times) // 8)
-        marks = {"marker": look.marker, "markersize": 3.5, "markevery": every}
-        ax.plot(val.times, _finite(val.median), color=look.colour, **_DASHED, **marks, label=f"{v.variant} val")
+        ax.plot(val.times, _finite(val.median), **mark, **_DASHED, markevery=every, label=f"{v.variant} val")
     _mark_broken(ax, v, look.colour, metric)
     shown = val or train
     last = shown.last if shown else math.nan

@@ -48,6 +48,12 @@ class Rate:
     values: FloatArray  # final losses of the seeds that finished
     diverged: int
     seeds: int  # those with a result, diverged ones too
+    place: int  # of the variant in the comparison's ranking, 0 for the best
+
+    @property
+    def mean(self) -> float:
+        """Over the seeds that finished; NaN of none."""
+        return float(self.values.mean()) if len(self.values) else math.nan
 
     @property
     def median(self) -> float:
@@ -72,7 +78,8 @@ def learning_rate(study: Study) -> StudyFigure:
     results = Results.of(study)
     each = results.comparison.outcomes
     metric = next((m for m in ("loss/val", "loss/train") if any(o.values.get(m) for o in each.values())), "loss/val")
-    lines = _lines(study, each, metric)
+    order = results.comparison.rankings[metric].order if metric in results.comparison.rankings else ()
+    lines = _lines(study, each, metric, order)
     if not lines:
         raise NothingToDraw(f"{study.name}: no two variants differ in nothing but {LR}")
     look = dict(zip(lines, looks(study).values(), strict=False))
@@ -104,7 +111,7 @@ def learning_rate(study: Study) -> StudyFigure:
     return StudyFigure(arrange(fig, {ax: labels}), columns, rows)
 
 
-def _lines(study: Study, each: dict[str, Outcome], metric: str) -> dict[str, list[Rate]]:
+def _lines(study: Study, each: dict[str, Outcome], metric: str, order: Sequence[str]) -> dict[str, list[Rate]]:
     """By name of what else varies: the rates in order, of those lines that have two or more."""
     others = {key: of for key, of in varied(study).items() if key != LR}
     lines: dict[str, list[Rate]] = {}
@@ -115,7 +122,8 @@ def _lines(study: Study, each: dict[str, Outcome], metric: str) -> dict[str, lis
                 setting_words(of[variant]) if len(others) > 2 else _said(key, of[variant]) for key, of in others.items()
             )
             values = np.array(list(outcome.values.get(metric, {}).values()))
-            rate = Rate(float(lr), variant, values, len(outcome.diverged), len(outcome.seen))
+            place = order.index(variant) if variant in order else len(order)
+            rate = Rate(float(lr), variant, values, len(outcome.diverged), len(outcome.seen), place)
             lines.setdefault(name, []).append(rate)
     return {
         name: sorted(rates, key=lambda rate: rate.lr)
@@ -160,9 +168,9 @@ def _draw_rates(ax: Axes, name: str, rates: Sequence[Rate], look: Look, height: 
 
 
 def _best(rates: Sequence[Rate]) -> Rate | None:
-    """The one with the smallest median."""
+    """The one that the comparison ranks first; None where most runs diverge at all of them."""
     known = [rate for rate in rates if math.isfinite(rate.median)]
-    return min(known, key=lambda rate: rate.median) if known else None
+    return min(known, key=lambda rate: rate.place) if known else None
 
 
 def _rate_title(lines: dict[str, list[Rate]], metric: str) -> str:
@@ -170,13 +178,11 @@ def _rate_title(lines: dict[str, list[Rate]], metric: str) -> str:
     found = {name: best for name, rates in lines.items() if (best := _best(rates))}
     if not found:
         return "Every learning rate diverges"
-    ranked = sorted(found.items(), key=lambda item: item[1].median)
+    ranked = sorted(found.items(), key=lambda item: item[1].place)
     (name, best), *others = ranked
-    text = (
-        f"{name or 'The loss'} is best at learning rate {number(best.lr)}: {metric_name(metric)} {number(best.median)}"
-    )
+    text = f"{name or 'The loss'} is best at learning rate {number(best.lr)}: {metric_name(metric)} {number(best.mean)}"
     for other, rate in others[:2]:
-        text += f"; {other} at {number(rate.lr)} ({number(rate.median)})"
+        text += f"; {other} at {number(rate.lr)} ({number(rate.mean)})"
     return text + _limits_words(lines, name)
 
 

@@ -174,6 +174,7 @@ def test_diverged_and_missing_runs_are_marked_counted_and_told(tmp_path: Path) -
     survivors = recorded(study, "low", "loss/val")
     assert column(table(drawing, variant="low", curve="loss/val"), "seeds") == [4] * 10
     assert loss.get_ylim()[1] < 3 * survivors.max()  # what blows up does not press the others flat
+    assert title(drawing.figure).endswith("validation accuracy, high diverges in 3 of 5 seeds")
     caption = drawing.figure.get_supxlabel().replace("\n", " ")
     assert "Diverged: high 3 of 5." in caption
     assert "1 run missing (low)" in caption
@@ -208,7 +209,7 @@ def test_overfitting_marks_the_best_epoch_and_writes_the_gap_with_its_interval()
     assert f"overfits from epoch {np.median(best):g} in 5 of 5 seeds: final gap {gaps.mean():.3g}" in title(
         drawing.figure
     )
-    shaded = next(c for c in large.collections if c.get_label() == "_gap").get_paths()[0].vertices
+    shaded = np.asarray(next(c for c in large.collections if c.get_label() == "_gap").get_paths()[0].vertices)
     assert shaded[:, 1].max() == pytest.approx(np.median(val, axis=0).max())
     assert shaded[:, 1].min() == pytest.approx(np.median(train, axis=0).min())
     assert_allclose(lines(large, "loss/val")[0].get_ydata(), np.median(val, axis=0))
@@ -248,7 +249,11 @@ def test_learning_rate_draws_a_line_an_optimizer_and_counts_what_diverged(tmp_pa
     assert sorted(end_labels(ax))[:3] == ["1/5", "1/5", "5/5"]
     rings = sorted(line.get_xdata()[0] for line in lines(ax, "_best"))
     assert_allclose(rings, [1e-3, 0.1])
-    assert "at learning rate" in title(drawing.figure)
+    first = compare(study).rankings["loss/val"].order[0]  # the figure and the verdict never disagree
+    lr, mean = study.overrides[first]["optimizer.lr"], compare(study).outcomes[first].mean("loss/val")
+    kind = study.overrides[first]["optimizer.kind"]
+    words = f"{kind} is best at learning rate {lr:g}: validation loss {mean:.3g}"
+    assert title(drawing.figure).startswith(words)
     assert (ax.get_xscale(), ax.get_yscale()) == ("log", "log")
 
 
@@ -256,7 +261,7 @@ def test_a_single_line_of_rates_says_where_runs_diverge(tmp_path: Path) -> None:
     points = {f"lr{lr:g}": {"optimizer.lr": lr} for lr in (0.01, 0.1, 1.0)}
     scores = {"lr0.01": 0.5, "lr0.1": 0.9, "lr1": 0.3}
     study = made_up_study(tmp_path / "s", points, seeds=3, scores=scores, diverged={("lr1", 0), ("lr1", 2)})
-    best = np.median([run.summary["metrics"]["val"]["loss"] for run in study.runs["lr0.1"].values()])
+    best = np.mean([run.summary["metrics"]["val"]["loss"] for run in study.runs["lr0.1"].values()])
     words = f"The loss is best at learning rate 0.1: validation loss {best:.3g}; 2 of 3 diverge at 1"
     assert title(learning_rate(study).figure) == words
 
@@ -317,7 +322,10 @@ def test_summary_is_sorted_and_draws_every_seed_and_the_interval(tmp_path: Path,
         assert (mark.get_xdata()[0], mark.get_ydata()[0]) == (pytest.approx(np.mean(values)), y)
         low, high = stats.t.interval(0.95, 4, np.mean(values), stats.sem(values))
         (row,) = table(drawing, variant=variant, seed="mean")
-        assert_allclose([row["value"], row["low"], row["high"]], [np.mean(values), max(low, 0), min(high, 1)])
+        assert_allclose(
+            [row["value"], row["low"], row["high"]],
+            [float(np.mean(values)), max(float(low), 0.0), min(float(high), 1.0)],
+        )
         assert (lines(ax, "_interval")[y].get_xdata() == [row["low"], row["high"]]).all()
         assert row["parameters"] == 5 * 17 * 16 + 17 * 10
         means.append(np.mean(values))
