@@ -11,7 +11,7 @@ from pydantic_core import PydanticCustomError
 from nnvis.config.torch_arguments import Complaint
 
 FORMS = {
-    r"^[A-Za-z0-9][A-Za-z0-9._-]*$": "letters, digits, `.`, `_` and `-`, with a letter or digit first",
+    r"^[A-Za-z0-9][A-Za-z0-9._=,-]*$": "letters, digits, `.`, `_`, `-`, `=` and `,`, with a letter or digit first",
     r"^[A-Za-z_][\w.]*:[A-Za-z_][\w.]*$": "`package.module:name`",
     r"^(auto|cpu|cuda|cuda:\d+|mps)$": "auto, cpu, cuda, cuda:N or mps",
 }

@@ -16,15 +16,15 @@ Scalar = str | int | float | bool
 
 def dump_config(config: Config) -> str:
     """YAML with every value spelled out, defaults included; `load_config` reads it back to an equal config."""
-    return write_yaml(_plain(config))
+    return write_yaml(plain(config))
 
 
 def flatten(config: Config) -> dict[str, Scalar]:
     """Dotted keys and their values; a list is one text, what is null is left out."""
-    return dict(_pairs(_plain(config), ()))
+    return dict(_pairs(plain(config), ()))
 
 
-def _plain(config: Config) -> dict[str, Any]:
+def plain(config: Config) -> dict[str, Any]:
     """The sections as they are written, the kind first."""
     sections = config.model_dump().items()
     return {

@@ -24,7 +24,7 @@ Details = typing.Mapping[str, Any]
 def explain(error: ValidationError, document: Document) -> list[Problem]:
     """All problems of a document: a misspelt kind is read as what it likely is, to find what else is wrong."""
     details: list[Any] = error.errors(include_url=False)
-    problems = [problem for detail in details for problem in _problems(detail, document)]
+    problems = [problem for detail in details for problem in explain_one(detail, document)]
     wrong = {detail["loc"][0] for detail in details if detail["loc"]}
     if wrong:
         problems += [document.problem(*complaint) for complaint in inconsistencies(_sections(document.data, wrong))]
@@ -48,7 +48,8 @@ def _likely_kind(detail: Details) -> str | None:
     return closest(detail["input"]["kind"], _kinds(detail)) if misspelt else None
 
 
-def _problems(detail: Details, document: Document) -> Iterator[Problem]:
+def explain_one(detail: Details, document: Document) -> Iterator[Problem]:
+    """The problems that one of pydantic's errors stands for."""
     path = _path(detail["loc"], document.data)
     complaints = detail.get("ctx", {}).get("complaints")
     for below, message, at_key in complaints or ():

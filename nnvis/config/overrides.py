@@ -27,16 +27,20 @@ def override(document: Document, text: str) -> None:
         return
     document.problems += value.problems
     try:
-        path = _put(document, key.split("."), value.data, Place(text))
+        store(document, key, value, Place(text))
     except LookupError as error:
         _complain(document, text, error.args[0])
-        return
+
+
+def store(document: Document, key: str, value: Document, place: Place) -> None:
+    """Puts what `value` holds at the dotted key, written at `place`. Raises LookupError with what stands in the way."""
+    path = _put(document, key.split("."), value.data, place)
     for places in (document.values, document.keys):
         for stale in [known for known in places if known[: len(path)] == path]:
             del places[stale]
-    document.keys[path] = Place(text)
-    document.values |= {path + below: place for below, place in value.values.items()}
-    document.keys |= {path + below: place for below, place in value.keys.items()}
+    document.keys[path] = place
+    document.values |= {path + below: found for below, found in value.values.items()}
+    document.keys |= {path + below: found for below, found in value.keys.items()}
 
 
 def _complain(document: Document, text: str, message: str) -> None:

@@ -26,7 +26,7 @@ class Config(base.Section):
     """One experiment."""
 
     name: base.Name
-    """Names the run's folder: letters, digits, `.`, `_` and `-`."""
+    """Names the run's folder: letters, digits, `.`, `_`, `-`, `=` and `,`."""
     seed: base.Seed = 0
     data: data_sections.Data
     model: model_sections.Model

@@ -10,6 +10,7 @@ aliases and merge keys (`<<`) work, within bounds. Tags that would make Python o
 
 from __future__ import annotations
 
+import copy
 import re
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -74,6 +75,17 @@ class Document:
         while path and path not in self.values:
             path = path[:-1]
         return self.values[path]
+
+    def part(self, path: Path) -> Document:
+        """What lies below a path, as a document of its own; a copy."""
+        data = self.data
+        for step in path:
+            data = data[step]
+        values, keys = (
+            {known[len(path) :]: place for known, place in places.items() if known[: len(path)] == path}
+            for places in (self.values, self.keys)
+        )
+        return Document(copy.deepcopy(data), values, keys)
 
     def problem(self, path: Path, message: str, at_key: bool = False) -> Problem:
         """A problem at a place of the document."""
