@@ -242,20 +242,24 @@ def figures(argv: Sequence[str]) -> int:
 
 
 def check(argv: Sequence[str]) -> int:
-    """Check configs without training: every problem of every file, with its line and column."""
+    """Check configs and studies without training: every problem of every file, with its line and column."""
     parser = _Parser(check)
-    _add_config(parser, "CONFIG…")
+    _add_config(parser, "CONFIG|STUDY…")
     options = parser.parse_intermixed_args(argv)
     sources, overrides = _split_words(options.words)
     if not sources:
-        parser.error("name a config: a file, or one of `nnvis list configs`")
-    from nnvis.config import load_config
+        parser.error("name a config or a study: a file, or one of `nnvis list configs` and `nnvis list studies`")
+    from nnvis.config import is_study_file, load_config, load_study_config
 
     complaints: list[str] = []
     for source in sources:
         try:
-            load_config(source, overrides, trust=options.trust)
-            print(f"{source}: ok")
+            if is_study_file(source):
+                study = load_study_config(source, overrides, trust=options.trust)
+                print(f"{source}: ok, {len(study.variants)} variants × {len(study.seeds)} seeds")
+            else:
+                load_config(source, overrides, trust=options.trust)
+                print(f"{source}: ok")
         except InputError as error:
             lost = source != sources[0] and "no such file" in str(error)  # a shipped name is no path
             complaints.append(f"{error}{OVERRIDE_HINT if lost else ''}")
@@ -277,18 +281,20 @@ def list_topic(argv: Sequence[str]) -> int:
 
 
 def schema(argv: Sequence[str]) -> int:
-    """Print the JSON Schema of a config, for editors that check while you type."""
+    """Print the JSON Schema of a config or a study, for editors that check while you type."""
     parser = _Parser(schema)
+    parser.add_argument("--study", action="store_true", help="of a study")
     parser.add_argument("-o", dest="file", type=Path, metavar="FILE", help="write it there instead")
     options = parser.parse_args(argv)
     from nnvis.config import schema_text
 
+    text = schema_text(study=options.study)
     if options.file:
         try:
-            options.file.write_text(schema_text(), encoding="utf-8")
+            options.file.write_text(text, encoding="utf-8")
         except OSError as error:
             raise InputError(f"{options.file}: {error.strerror}") from error
-    print(options.file or schema_text(), end="\n" if options.file else "")
+    print(options.file or text, end="\n" if options.file else "")
     return DONE
 
 

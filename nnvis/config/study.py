@@ -9,6 +9,8 @@ In variants and grids `optimizer.lr: 0.1` and `optimizer: {lr: 0.1}` mean the sa
 (`optimizer: {kind: Adam}`), and any other mapping or list, takes the place of what the base has there.
 """
 
+# ruff: noqa: RUF012  (pydantic copies defaults)
+
 from __future__ import annotations
 
 import dataclasses
@@ -23,7 +25,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, get_args
 
-from pydantic import BeforeValidator, Field, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, WithJsonSchema, model_validator
 
 from nnvis.config.base import FORMS, Name, Section, refusal, refuse
 from nnvis.config.dumping import plain
@@ -46,7 +48,16 @@ from nnvis.config.torch_arguments import Complaint
 from nnvis.config.yaml_text import Document, write_yaml
 from nnvis.config.yaml_text import Path as Steps
 
-__all__ = ["Expectation", "Figure", "StudyConfig", "StudyFile", "dump_study", "load_study_config", "parse_study"]
+__all__ = [
+    "Expectation",
+    "Figure",
+    "StudyConfig",
+    "StudyFile",
+    "dump_study",
+    "is_study_file",
+    "load_study_config",
+    "parse_study",
+]
 
 Figure = Literal[
     "gradient_flow",
@@ -113,6 +124,30 @@ def dump_study(config: StudyConfig) -> str:
 
 # ---------------------------------------------------------------- what a file may hold
 
+_VARIANTS = {
+    "type": "object",
+    "minProperties": 1,
+    "maxProperties": MAX_VARIANTS,
+    "propertyNames": {"pattern": _NAME},
+    "additionalProperties": {"type": ["object", "null"]},
+}
+_VALUES = {"type": "array", "minItems": 1, "uniqueItems": True}
+_GRID = {
+    "type": "object",
+    "minProperties": 1,
+    "additionalProperties": {"anyOf": [_VALUES, {"type": "object", "additionalProperties": _VALUES}]},
+}
+_SEED = {"type": "integer", "minimum": 0, "exclusiveMaximum": 2**32}
+_SEEDS = {
+    "anyOf": [
+        {"type": "integer", "minimum": 1, "maximum": MAX_SEEDS},
+        {"type": "array", "items": _SEED, "minItems": 1, "maxItems": MAX_SEEDS, "uniqueItems": True},
+    ]
+}
+_FIGURES = {"type": "array", "items": {"enum": list(get_args(Figure))}}
+_LINE = {"type": "object", "additionalProperties": {"type": "string"}, "minProperties": 1, "maxProperties": 1}
+_LINES = {"type": "array", "items": {"anyOf": [{"type": "string"}, _LINE]}}
+
 
 def _a_base(raw: Any) -> Any:
     if not isinstance(raw, str | dict) or not raw:
@@ -121,6 +156,8 @@ def _a_base(raw: Any) -> Any:
 
 
 def _some_variants(raw: Any) -> Any:
+    if raw is None:  # left out
+        return None
     if not isinstance(raw, dict) or not raw:
         raise refusal(Complaint((), f"should be a mapping `name: {{key: value}}`, got {shown(raw)}"))
     complaints = []
@@ -140,6 +177,8 @@ def _some_variants(raw: Any) -> Any:
 
 
 def _a_grid(raw: Any) -> Any:
+    if raw is None:  # left out
+        return None
     if not isinstance(raw, dict) or not raw:
         raise refusal(Complaint((), f"should be a mapping `key: [values]`, got {shown(raw)}"))
     complaints = list(_misplaced(raw))
@@ -201,16 +240,9 @@ def _known_figures(raw: Any) -> Any:
 
 
 def _some_lines(raw: Any) -> Any:
-    """Lines of text; YAML takes `a: accuracy/val > 0.9` for a mapping, which is as good."""
     if not isinstance(raw, list):
         raise refusal(Complaint((), f"should be a list of lines, got {shown(raw)}"))
-    lines: list[Any] = []
-    for each in raw:
-        match each:
-            case dict() if len(each) == 1 and isinstance(text := next(iter(each.values())), str):
-                lines.append(f"{next(iter(each))}: {text}")
-            case _:
-                lines.append(each)
+    lines = _lines(raw)
     refuse(
         Complaint((index,), f"should be a line of text, got {shown(line)}")
         for index, line in enumerate(lines)
@@ -219,24 +251,36 @@ def _some_lines(raw: Any) -> Any:
     return lines
 
 
+def _lines(raw: list[Any]) -> list[Any]:
+    """As lines of text: YAML takes `a: accuracy/val > 0.9` for a mapping, which is as good."""
+    return [
+        f"{next(iter(each))}: {text}"
+        if isinstance(each, dict) and len(each) == 1 and isinstance(text := next(iter(each.values())), str)
+        else each
+        for each in raw
+    ]
+
+
 class StudyFile(Section):
-    """One experiment, varied: which variants do what, over several seeds?"""
+    """One config, varied: what do the variants do, over several seeds?"""
 
     name: Name
     """Names the study's folder: letters, digits, `.`, `_`, `-`, `=` and `,`."""
     question: Annotated[str, Field(min_length=1)]
     """What the study is to answer."""
-    base: Annotated[str | dict[str, Any], BeforeValidator(_a_base)]
+    base: Annotated[Any, BeforeValidator(_a_base)]
     """What is varied: a config in place, a file (relative to this one), or the name of a shipped config."""
-    variants: Annotated[dict[str, dict[str, Any] | None], BeforeValidator(_some_variants)] | None = None
+    variants: Annotated[Any, BeforeValidator(_some_variants), WithJsonSchema(_VARIANTS)] = None
     """What each variant changes: name -> {key: value}; nothing for the base as it is."""
-    grid: Annotated[dict[str, Any], BeforeValidator(_a_grid)] | None = None
+    grid: Annotated[Any, BeforeValidator(_a_grid), WithJsonSchema(_GRID)] = None
     """Instead of variants, every combination: {key: [values]}."""
-    seeds: Annotated[list[int], BeforeValidator(_some_seeds)] = Field(default_factory=lambda: list(range(5)))
+    seeds: Annotated[Any, BeforeValidator(_some_seeds), WithJsonSchema(_SEEDS)] = Field(
+        default_factory=lambda: [0, 1, 2, 3, 4]
+    )
     """A list, or how many (from 0 on)."""
-    figures: Annotated[list[Figure], BeforeValidator(_known_figures)] = []  # noqa: RUF012  (pydantic copies it)
+    figures: Annotated[Any, BeforeValidator(_known_figures), WithJsonSchema(_FIGURES)] = []
     """What is drawn; left out: whatever suits the study."""
-    expect: Annotated[list[str], BeforeValidator(_some_lines)] = []  # noqa: RUF012
+    expect: Annotated[Any, BeforeValidator(_some_lines), WithJsonSchema(_LINES)] = []
     """What will come out: `a beats b on accuracy/val`, `a: loss/val < 0.1`, `a shows dead_units in 4 of 5`, …"""
 
     @model_validator(mode="after")
@@ -262,6 +306,16 @@ def load_study_config(source: str | Path, overrides: Sequence[str] = (), *, trus
     return parse_study(text, str(path), overrides, trust=trust, folder=path.parent)
 
 
+def is_study_file(source: str | Path) -> bool:
+    """Whether a file, or the name of a shipped one, is a study rather than a config (by the keys at its margin)."""
+    path = file_of(source, shipped_studies())
+    try:
+        keys = re.findall(r"^(\w+):", path.read_text(encoding="utf-8"), re.MULTILINE)
+    except (OSError, ValueError):  # whoever reads it says what is wrong
+        return False
+    return not {"base", "variants", "grid"}.isdisjoint(keys)
+
+
 def parse_study(
     text: str,
     filename: str = "<study>",
@@ -278,7 +332,7 @@ def parse_study(
     if isinstance(base, list):
         raise ConfigError(in_order([*problems, *base]))
     config = validated(base.document, base.folder, trust=trust)
-    wrong = config if isinstance(config, list) else []
+    wrong, right = (config, []) if isinstance(config, list) else ([], [config])
     problems += [base.told(problem) for problem in wrong]
     changes = _changes_of(document, told)
     configs: dict[str, Config] = {}
@@ -293,7 +347,9 @@ def parse_study(
                 grown.setdefault(_at_its_change(problem, own, document), []).append(name)
     problems += [_naming(problem, names, gridded="grid" in told) for problem, names in grown.items()]
     seeds = told.get("seeds", [0])
-    expectations, unclear = _expectations(document, told, list(changes), len(seeds), list(configs.values()))
+    named = document.data.get("variants")
+    names = list(named) if isinstance(named, dict) else list(changes)  # wrong ones too
+    expectations, unclear = _expectations(document, told, names, len(seeds), [*configs.values(), *right])
     problems += unclear
     if problems or isinstance(config, list):
         raise ConfigError(in_order(dict.fromkeys(problems)))
@@ -365,14 +421,24 @@ def _checked(document: Document) -> tuple[dict[str, Any], list[Problem]]:
         details: list[Any] = error.errors(include_url=False)
     problems = [*document.problems, *(problem for detail in details for problem in _explained(detail, document))]
     wrong = {detail["loc"][0] for detail in details if detail["loc"]}
-    right = {
-        name: value for name, value in document.data.items() if name in StudyFile.model_fields and name not in wrong
-    }
-    if "seeds" in right:
-        right["seeds"] = _some_seeds(right["seeds"])
-    if "expect" in right:
-        right["expect"] = _some_lines(right["expect"])
-    return right, problems
+    right = {name: value for name, value in document.data.items() if name not in wrong}
+    return right | _right_parts(document.data, wrong), problems
+
+
+def _right_parts(data: dict[str, Any], wrong: set[Any]) -> dict[str, Any]:
+    """Seeds and lines as they are read, and the right ones of wrong variants and lines: to find what else is wrong."""
+    parts: dict[str, Any] = {}
+    if "seeds" in data and "seeds" not in wrong:
+        parts["seeds"] = _some_seeds(data["seeds"])
+    if isinstance(lines := data.get("expect"), list):
+        parts["expect"] = _lines(lines)
+    if "variants" in wrong and isinstance(variants := data["variants"], dict) and len(variants) <= MAX_VARIANTS:
+        parts["variants"] = {
+            name: overrides
+            for name, overrides in variants.items()
+            if overrides is None or (isinstance(overrides, dict) and not [*_misplaced(overrides)])
+        }
+    return parts
 
 
 def _explained(detail: Any, document: Document) -> Iterator[Problem]:
@@ -512,6 +578,8 @@ def _expectations(
     clear, unclear = [], []
     metrics = _metrics(configs) if configs else None
     for index, line in enumerate(told.get("expect", []) if variants else []):
+        if not isinstance(line, str):  # told already
+            continue
         try:
             clear.append(parse_expectation(line, variants, seeds, metrics))
         except UnclearExpectationError as error:
