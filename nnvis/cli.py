@@ -19,7 +19,7 @@ from typing import NoReturn
 from nnvis.errors import InputError, RunError
 
 DONE, FAILED, BAD_INPUT, FINDINGS, INTERRUPTED = 0, 1, 2, 3, 130
-EXIT_CODES = "exit codes: 0 done · 1 the run failed · 2 bad input · 3 findings · 130 interrupted (nnvis train --resume; nnvis compare goes on)"
+EXIT_CODES = "exit codes: 0 done · 1 the run failed · 2 bad input · 3 findings · 130 interrupted (nnvis train --resume)"
 OVERRIDE_HINT = "; an override is written key=value"
 Command = Callable[[Sequence[str]], int]
 
@@ -167,7 +167,7 @@ def compare(argv: Sequence[str]) -> int:
     _add_runs(parser)
     parser.add_argument("--jobs", type=int, metavar="N", help="how many runs at a time (default: 1)")
     parser.add_argument(
-        "--on", metavar="ray[://ADDRESS]", help="train on a Ray cluster; all of it sees the folder --runs"
+        "--on", metavar="ray[://ADDRESS]", help="train on a Ray cluster, all of which sees --runs"
     )
     parser.add_argument("--quiet", action="store_true", help="no progress")
     options = parser.parse_intermixed_args(argv)

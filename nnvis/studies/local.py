@@ -86,7 +86,8 @@ class _Worker(threading.Thread):
             process = self._process = self._process or _start(self._number)
             if self._stopping:
                 process.terminate()
-            assert process.stdin and process.stdout
+            assert process.stdin
+            assert process.stdout
             pickle.dump(task, process.stdin)
             process.stdin.flush()
             while not isinstance(event := pickle.load(process.stdout), Ended):

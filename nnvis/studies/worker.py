@@ -78,7 +78,7 @@ def perform(task: Task, tell: Tell, *, number: int = 0) -> Ended:
 
 
 def on_device(config: Config, number: int, gpus: int) -> Config:
-    """The config of a run in the process of this number: `auto` deals out the GPUs, round robin, if there are several."""
+    """The config of a run in the process of this number: `auto` deals several GPUs out, round robin."""
     if config.training.device != "auto" or gpus < 2:
         return config
     training = config.training.model_copy(update={"device": f"cuda:{number % gpus}"})
