@@ -24,6 +24,7 @@ from typing import Any, BinaryIO, Self
 from nnvis.errors import InputError, RunError
 from nnvis.record import events
 from nnvis.record.encoding import encode_rows, fits_float32
+from nnvis.record.events import HyperParameter
 from nnvis.record.files import disk_errors, plain
 from nnvis.record.framing import frame
 from nnvis.record.protos import FACTS, NETWORK, Message
@@ -187,8 +188,14 @@ class EventLog:
         """
         event = events.new_event()
         if metrics:
-            events.add_experiment(event, values, metrics)
+            events.add_experiment(event, [HyperParameter(name, [value]) for name, value in values.items()], metrics)
         events.add_session_start(event, values, group or "/".join(self.path.parent.parts[-2:]))
+        self._append(event)
+
+    def experiment(self, columns: Sequence[HyperParameter], metrics: Sequence[str], about: str) -> None:
+        """The columns of the HParams dashboard, for runs in the folders below; those name no metrics themselves."""
+        event = events.new_event()
+        events.add_experiment(event, columns, metrics, about)
         self._append(event)
 
     def hparams_end(self, succeeded: bool) -> None:

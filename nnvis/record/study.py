@@ -18,9 +18,9 @@ from typing import Any
 
 from nnvis.errors import InputError
 from nnvis.record.files import read_json, read_yaml
-from nnvis.record.run import ModelLoader, Recorded, Run, load_run
+from nnvis.record.run import STUDY_FILE, ModelLoader, Recorded, Run, load_run
 
-STUDY_FILE, RUNS_FILE = "study.yaml", "runs.json"
+RUNS_FILE = "runs.json"
 
 
 @dataclass(frozen=True)
@@ -78,6 +78,14 @@ def load_study(path: str | Path, model_loader: ModelLoader | None = None) -> Stu
         runs=runs,
         missing=missing,
     )
+
+
+def varied_keys(path: str | Path) -> tuple[str, ...]:
+    """The dotted keys that any variant of the study in the directory `path` sets; () where there is no study."""
+    if not is_study(path):
+        return ()
+    variants = read_yaml(Path(path) / STUDY_FILE)["variants"]
+    return tuple(dict.fromkeys(key for overrides in variants.values() for key in overrides))
 
 
 def is_study(path: str | Path) -> bool:
