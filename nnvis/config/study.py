@@ -284,11 +284,15 @@ class StudyFile(Section):
     """What will come out: `a beats b on accuracy/val`, `a: loss/val < 0.1`, `a shows dead_units in 4 of 5`, …"""
 
     @model_validator(mode="after")
-    def _one_of_two(self) -> StudyFile:
-        if (self.variants is None) == (self.grid is None):
-            path = () if self.grid is None else ("grid",)
-            raise refusal(Complaint(path, "give either variants (name: {key: value}) or a grid (key: [values])", True))
+    def _varies(self) -> StudyFile:
+        refuse(_one_of_two({"variants": self.variants, "grid": self.grid}))
         return self
+
+
+def _one_of_two(data: Mapping[str, Any]) -> Iterator[Complaint]:
+    if (data.get("variants") is None) == (data.get("grid") is None):
+        path = () if data.get("grid") is None else ("grid",)
+        yield Complaint(path, "give either variants (name: {key: value}) or a grid (key: [values])", at_key=True)
 
 
 # ---------------------------------------------------------------- from a file to a study
@@ -345,7 +349,7 @@ def parse_study(
         for problem in varied:
             if problem not in wrong:
                 grown.setdefault(_at_its_change(problem, own, document), []).append(name)
-    problems += [_naming(problem, names, gridded="grid" in told) for problem, names in grown.items()]
+    problems += [_naming(problem, names, gridded=bool(told.get("grid"))) for problem, names in grown.items()]
     seeds = told.get("seeds", [0])
     named = document.data.get("variants")
     names = list(named) if isinstance(named, dict) else list(changes)  # wrong ones too
@@ -405,7 +409,7 @@ def _is_for_study(document: Document, text: str) -> bool:
         override(document, text)
     elif first == "seed":
         document.problems.append(Problem(text, None, None, "seed", "is for a run; a study has seeds: seeds=5"))
-    elif "=" in text and first not in Config.model_fields:
+    elif "=" in text and first not in ("base", *Config.model_fields):
         choices = among(first, [*own, *_SECTIONS])
         document.problems.append(Problem(text, None, None, first, f"unknown key{choices}"))
     else:
@@ -420,6 +424,8 @@ def _checked(document: Document) -> tuple[dict[str, Any], list[Problem]]:
     except ValidationError as error:
         details: list[Any] = error.errors(include_url=False)
     problems = [*document.problems, *(problem for detail in details for problem in _explained(detail, document))]
+    if all(detail["loc"] for detail in details):  # what is asked of the whole was not asked
+        problems += [document.problem(*complaint) for complaint in _one_of_two(document.data)]
     wrong = {detail["loc"][0] for detail in details if detail["loc"]}
     right = {name: value for name, value in document.data.items() if name not in wrong}
     return right | _right_parts(document.data, wrong), problems
