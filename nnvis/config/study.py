@@ -80,6 +80,7 @@ Figure = Literal[
 """What can be drawn of a study."""
 
 MAX_VARIANTS, MAX_SEEDS = 200, 1000
+MAX_NAME = 120  # it becomes a folder's
 RESERVED = ("figures", "study.yaml", "runs.json", "comparison.json")
 """What lies in a study's directory beside its variants."""
 
@@ -164,6 +165,8 @@ def _some_variants(raw: Any) -> Any:
     for name, overrides in raw.items():
         if not re.match(_NAME, name):
             complaints.append(Complaint((name,), f"a name should be {_NAME_IN_WORDS}", at_key=True))
+        elif len(name) > MAX_NAME:
+            complaints.append(Complaint((name,), f"a name should have at most {MAX_NAME} letters", at_key=True))
         elif name in RESERVED:
             complaints.append(Complaint((name,), "is what a study's own file or folder is called", at_key=True))
         if isinstance(overrides, dict):
@@ -192,6 +195,8 @@ def _a_grid(raw: Any) -> Any:
     count = math.prod(len(values) for _, _, values in flat(raw))
     if count > MAX_VARIANTS:
         raise refusal(Complaint((), f"should make at most {MAX_VARIANTS} variants, makes {count:,}"))
+    if longest := max((name for name, _ in _combined(raw) if len(name) > MAX_NAME), default=None):
+        raise refusal(Complaint((), f"makes a name of {len(longest)} letters ({longest}); name them, under variants"))
     twice = [name for name, times in Counter(name for name, _ in _combined(raw)).items() if times > 1]
     if twice:
         raise refusal(Complaint((), f"two of its variants would be called {twice[0]}; name them, under variants"))
@@ -442,6 +447,7 @@ def _right_parts(data: dict[str, Any], wrong: set[Any]) -> dict[str, Any]:
         parts["variants"] = {
             name: overrides
             for name, overrides in variants.items()
+            if re.match(_NAME, name) and name not in RESERVED
             if overrides is None or (isinstance(overrides, dict) and not [*_misplaced(overrides)])
         }
     return parts
@@ -507,11 +513,9 @@ def _combined(grid: Mapping[str, Any]) -> Iterator[tuple[str, list[_Change]]]:
         for path, key, values in axes
     ]
     for combination in itertools.product(*choices):
-        names = (short if last[short := change.key.rpartition(".")[2]] == 1 else change.key for change in combination)
-        yield (
-            ",".join(f"{name}={_word(change.value)}" for name, change in zip(names, combination, strict=True)),
-            list(combination),
-        )
+        keys = (short if last[short := change.key.rpartition(".")[2]] == 1 else change.key for change in combination)
+        pairs = (f"{_word(key)}={_word(change.value)}" for key, change in zip(keys, combination, strict=True))
+        yield ",".join(pairs).lstrip("._=,-"), list(combination)
 
 
 def _word(value: Any) -> str:
@@ -528,7 +532,7 @@ def _word(value: Any) -> str:
             text = value
         case _:
             text = json.dumps(value)
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", text)
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", text)  # as a run's name may be
 
 
 def _in(value: Any, values: list[Any]) -> bool:
