@@ -20,7 +20,7 @@ from nnvis.figures.course import Curves, last_finite, verdict
 from nnvis.figures.facts import best, wants_log
 from nnvis.figures.labels import EndLabel, arrange
 from nnvis.figures.reading import Clock, about, chance_accuracy, names
-from nnvis.figures.scales import log_axis, log_limits
+from nnvis.figures.scales import linear_limits, log_axis, log_limits
 from nnvis.figures.style import HEALTHY, INK, MARKERS, SICK, TRAIN, VALIDATION, VARIANTS, drawn, explain, sheet
 from nnvis.figures.words import number, percent
 from nnvis.record.run import Run
@@ -38,7 +38,7 @@ def learning_curves(run: Run) -> Figure:
     falling; the gap between them is shaded. Not learning: both stay where they started. Raises NoData.
     """
     curves = Curves.of(run)
-    fig, panels = _panels(curves.has_accuracy, curves.clock)
+    fig, panels = loss_and_accuracy(curves.has_accuracy, curves.clock)
     explain(fig, verdict(curves), _caption(run, curves))
     ends = {panels[0]: _loss(panels[0], curves)}
     if curves.has_accuracy:
@@ -57,7 +57,7 @@ def learning_curves_compared(*runs: Run) -> Figure:
     clock = every[0].clock if same_epochs else Clock("step", every[0].clock.ends[:0])
     every = [replace(curves, clock=clock) for curves in every]
     both = all(curves.has_accuracy for curves in every)
-    fig, panels = _panels(both, clock)
+    fig, panels = loss_and_accuracy(both, clock)
     conclude = "Who stays level does not learn; a dashed line that leaves its solid one behind shows overfitting."
     explain(fig, _comparison(runs, every), f"Solid: validation; dashed: training. {conclude} {about(*runs)}")
     ends: dict[Axes, list[EndLabel]] = {ax: [] for ax in panels}
@@ -72,7 +72,7 @@ def learning_curves_compared(*runs: Run) -> Figure:
     return arrange(fig, ends)
 
 
-def _panels(both: bool, clock: Clock) -> tuple[Figure, list[Axes]]:
+def loss_and_accuracy(both: bool, clock: Clock) -> tuple[Figure, list[Axes]]:
     """A sheet with a panel for the loss and, where there is one, for the accuracy."""
     ratios = [3, 2] if both else [3]
     fig = sheet(height=0.9 + sum(ratios) * 0.65)
@@ -91,21 +91,14 @@ def _fit(every: Sequence[Curves], panels: Sequence[Axes], *, batches: bool) -> N
     if wants_log(losses):
         log_axis(panels[0], *log_limits(losses))
     elif len(losses):
-        panels[0].set_ylim(*_limits(losses, least=0.25 * np.abs(losses).max()))
+        panels[0].set_ylim(*linear_limits(losses, least=0.25 * np.abs(losses).max()))
     if len(panels) > 1:
         shares = np.concatenate([s.values for c in every for s in (c.accuracy, c.accuracy_val)])
-        panels[1].set_ylim(*_limits(shares[np.isfinite(shares)], least=0.2))
+        panels[1].set_ylim(*linear_limits(shares[np.isfinite(shares)], least=0.2))
         panels[1].yaxis.set_major_locator(MaxNLocator(nbins=4))
         panels[1].yaxis.set_major_formatter(FuncFormatter(lambda value, _: percent(value)))
     last = max(curves.clock.at(curves.last_step).item() for curves in every)
     panels[0].set_xlim(-0.01 * last, 1.01 * last)
-
-
-def _limits(values: FloatArray, least: float) -> tuple[float, float]:
-    low, high = float(values.min(initial=np.inf)), float(values.max(initial=-np.inf))
-    low, high = (low, high) if low <= high else (0.0, 1.0)
-    widen = max(least - (high - low), 0.08 * (high - low)) / 2
-    return low - widen, high + widen
 
 
 def _loss(ax: Axes, curves: Curves) -> list[EndLabel]:

@@ -76,8 +76,8 @@ def first_to_last(values: ArrayLike) -> float:
         return float(values[0] / values[-1])
 
 
-def factor_per_layer(values: ArrayLike) -> float:
-    """By what a layer multiplies what arrives from the next one: 10 ** -slope of the line fitted to log10(values).
+def decades_per_layer(values: ArrayLike) -> float:
+    """Slope of the line fitted (least squares) to log10(values) (L,) over the layers 0 … L-1.
 
     Zeros and non-finite values are left out; NaN with fewer than three left.
     """
@@ -85,8 +85,12 @@ def factor_per_layer(values: ArrayLike) -> float:
     depth = np.flatnonzero(np.isfinite(values) & (values > 0))
     if len(depth) < 3:
         return float("nan")
-    slope = np.polyfit(depth, np.log10(values[depth]), 1)[0]
-    return float(10.0**-slope)
+    return float(np.polyfit(depth, np.log10(values[depth]), 1)[0])
+
+
+def factor_per_layer(values: ArrayLike) -> float:
+    """By what a layer multiplies what arrives from the next one: 10 ** -decades_per_layer(values)."""
+    return float(10.0 ** -decades_per_layer(values))
 
 
 def growth(table: ArrayLike) -> float:

@@ -6,11 +6,15 @@ layer_heatmap(run, "dead_fraction")    # shares: 0 to 100%
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import LogNorm, Normalize
+from matplotlib.collections import QuadMesh
+from matplotlib.colors import Colormap, LogNorm, Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
@@ -38,6 +42,9 @@ from nnvis.record.run import Run
 from nnvis.record.vocabulary import BoolArray, FloatArray, IntArray, LayerSeries
 
 HATCHES = {ZERO: None, NAN: "xxxx", INF: "////", ABSENT: "...."}  # told apart in grey as well
+_LOOKS: dict[int, dict[str, Any]] = {
+    kind: {"facecolor": COLOURS[kind], "hatch": HATCHES[kind], "edgecolor": "white", "linewidth": 0} for kind in COLOURS
+}
 
 
 @dataclass(frozen=True)
@@ -94,45 +101,60 @@ def layer_heatmap(run: Run, quantity: str) -> Figure:
     fig = sheet(height=0.9 + min(max(0.19 * len(table.layers), 1.3), 5.2))
     explain(fig, _title(table, known), _caption(run, table, known))
     ax = fig.subplots()
-    _paint(ax, steps, values, kinds, known)
+    norm = colour_scale(values[kinds == ORDINARY], known.fraction)
+    mesh = paint(ax, steps, values, kinds, norm)
+    colour_bar(fig, mesh, norm, known.noun, ax)
+    name_kinds(ax, kinds)
     ax.set_xlabel(step_label(run))
     ax.set_ylabel("layer, input at the top")
-    ax.grid(False)
     return arrange(fig, names={ax: table.layers}, axis="y")
 
 
-def _paint(ax: Axes, steps: IntArray, values: FloatArray, kinds: IntArray, known: Quantity) -> None:
+def colour_scale(values: FloatArray, fraction: bool) -> Normalize:
+    """Of shares 0 to 1, of magnitudes log10 over the whole range."""
+    low, high = log_limits(values)
+    return Normalize(0, 1) if fraction else LogNorm(ten_to(low), ten_to(high))
+
+
+def paint(
+    ax: Axes, steps: IntArray, values: FloatArray, kinds: IntArray, norm: Normalize, cmap: str | Colormap = "viridis"
+) -> QuadMesh:
+    """Fills the axes with a (T, L) table, input at the top; what is not ORDINARY in a colour of its own."""
     edges, filling = cells(steps)
     gap = (filling < 0)[:, None]
     ys = np.arange(values.shape[1] + 1) - 0.5
     ordinary = np.ma.masked_where(gap | (kinds[filling] != ORDINARY), values[filling])
-    low, high = log_limits(values[kinds == ORDINARY])
-    norm = Normalize(0, 1) if known.fraction else LogNorm(ten_to(low), ten_to(high))
-    mesh = ax.pcolormesh(edges, ys, ordinary.T, norm=norm, rasterized=True, label="_values")
-    looks = {
-        kind: {"facecolor": COLOURS[kind], "hatch": HATCHES[kind], "edgecolor": "white", "linewidth": 0}
-        for kind in COLOURS
-    }
-    for kind, look in looks.items():
+    mesh = ax.pcolormesh(edges, ys, ordinary.T, norm=norm, cmap=cmap, rasterized=True, label="_values")
+    for kind, look in _LOOKS.items():
         for layer in np.flatnonzero((kinds == kind).any(axis=0)):
             bars = _stretches(edges, (kinds[filling, layer] == kind) & (filling >= 0))
             ax.broken_barh(bars, (layer - 0.5, 1), label=f"_{NAMES[kind]}", **look)
     ax.invert_yaxis()
+    ax.grid(False)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))
     ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.10g}"))
-    bar = ax.figure.colorbar(mesh, ax=ax, pad=0.02, aspect=30)
+    return mesh
+
+
+def colour_bar(fig: Figure, mesh: QuadMesh, norm: Normalize, noun: str, axes: Axes | Sequence[Axes]) -> None:
+    """The scale beside the axes: powers of ten, or percent."""
+    bar = fig.colorbar(mesh, ax=axes, pad=0.02, aspect=30)
     bar.outline.set_visible(False)  # pyright: ignore[reportCallIssue]
-    if known.fraction:
-        bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda share, _: percent(share)))
-    else:
-        ticks = log_ticks(low, high, most=6)
+    if isinstance(norm, LogNorm):
+        assert norm.vmin and norm.vmax
+        ticks = log_ticks(math.log10(norm.vmin), math.log10(norm.vmax), most=6)
         bar.set_ticks(ticks, labels=tick_words(ticks))
         bar.ax.yaxis.set_minor_locator(NullLocator())
-    bar.ax.set_title(known.noun, loc="right")
-    named = [kind for kind in COLOURS if (kinds == kind).any()]
-    if named:
-        patches = [Patch(label=NAMES[kind], **looks[kind]) for kind in named]
-        ax.legend(handles=patches, loc="lower left", bbox_to_anchor=(0, 1.01), ncols=4)
+    else:
+        bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda share, _: percent(share)))
+    bar.ax.set_title(noun, loc="right")
+
+
+def name_kinds(ax: Axes, kinds: IntArray, above: float = 1.01) -> None:
+    """The key of the colours for what is no ordinary number, where there is any, over the axes."""
+    if named := [kind for kind in COLOURS if (kinds == kind).any()]:
+        patches = [Patch(label=NAMES[kind], **_LOOKS[kind]) for kind in named]
+        ax.legend(handles=patches, loc="lower left", bbox_to_anchor=(0, above), ncols=4)
 
 
 def _stretches(edges: FloatArray, filled: BoolArray) -> list[tuple[float, float]]:

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -25,6 +26,7 @@ from nnvis.figures.words import shorten
 _CHARACTER = 0.62 * 8 / 72  # mean width of one at 8 pt, inches
 _LINE = 1.25 * 8 / 72  # height of a line at 8 pt, inches
 _OUT = 1.045  # where labels start, share of the axes' width
+_AWAY = {"right": "left", "left": "right"}  # which end of a label is at the axes
 
 
 @dataclass(frozen=True)
@@ -41,25 +43,27 @@ def arrange(
     ends: Mapping[Axes, Sequence[EndLabel]] | None = None,
     names: Mapping[Axes, Sequence[str]] | None = None,
     axis: Literal["x", "y"] = "x",
+    side: Literal["left", "right"] = "right",
 ) -> Figure:
-    """Lays the figure out: `ends` right of the axes, `names` of layers at 0 … L-1 of their x or y axis."""
+    """Lays the figure out: `ends` to that side of the axes, `names` of layers at 0 … L-1 of their x or y axis."""
     ends = {ax: [label for label in labels if math.isfinite(label.y)] for ax, labels in (ends or {}).items()}
-    texts = {ax: [_end_text(ax, label) for label in labels] for ax, labels in ends.items() if labels}
+    texts = {ax: [_end_text(ax, label, side) for label in labels] for ax, labels in ends.items() if labels}
     lay_out(fig)
     for ax, layers in (names or {}).items():
         _name_layers(ax, shorten(layers), axis)
     if names:
         lay_out(fig)
     for ax in texts:
-        _spread_ends(ax, texts[ax], ends[ax])
+        _spread_ends(ax, texts[ax], ends[ax], side)
     return fig
 
 
-def _end_text(ax: Axes, label: EndLabel) -> Text:
-    return ax.text(_OUT, 0.5, label.text, transform=ax.transAxes, va="center", fontsize=8, color=INK)
+def _end_text(ax: Axes, label: EndLabel, side: str) -> Text:
+    look: dict[str, Any] = {"va": "center", "fontsize": 8, "color": INK, "transform": ax.transAxes}
+    return ax.text(*((_OUT, 0.5) if side == "right" else (1 - _OUT, 0.5)), label.text, ha=_AWAY[side], **look)
 
 
-def _spread_ends(ax: Axes, texts: Sequence[Text], labels: Sequence[EndLabel]) -> None:
+def _spread_ends(ax: Axes, texts: Sequence[Text], labels: Sequence[EndLabel], side: str) -> None:
     """Moves the labels apart where they would overlap, each with a thin leader to its line."""
     tallest = max(text.get_window_extent().height for text in texts) / ax.get_window_extent().height
     to_axes = ax.get_yaxis_transform() + ax.transAxes.inverted()
@@ -67,7 +71,8 @@ def _spread_ends(ax: Axes, texts: Sequence[Text], labels: Sequence[EndLabel]) ->
     heights = spread_out(levels, gap=1.05 * tallest, low=tallest / 2, high=1 - tallest / 2)
     for text, label, level, height in zip(texts, labels, levels, heights, strict=True):
         text.set_y(height)
-        ends = [1.005, _OUT - 0.006], [level, height]
+        out = np.array([1.005, _OUT - 0.006])
+        ends = out if side == "right" else 1 - out, [level, height]
         look = {"color": label.colour, "linewidth": 0.8, "clip_on": False, "label": "_leader"}
         ax.add_artist(Line2D(*ends, transform=ax.transAxes, **look))
 

@@ -52,6 +52,15 @@ def log_limits(values: ArrayLike, least: float = 1.0) -> tuple[float, float]:
     return low - widen, high + widen
 
 
+def linear_limits(values: FloatArray, least: float) -> tuple[float, float]:
+    """Limits around the finite values that span `least` at the least, with some air; (0, 1) of none."""
+    values = values[np.isfinite(values)]
+    low, high = float(values.min(initial=np.inf)), float(values.max(initial=-np.inf))
+    low, high = (low, high) if low <= high else (0.0, 1.0)
+    widen = max(least - (high - low), 0.08 * (high - low)) / 2
+    return low - widen, high + widen
+
+
 def ten_to(exponent: float) -> float:
     """10**exponent, kept within the range of floats."""
     return 10.0 ** min(max(exponent, -307.6), 308.2)

@@ -1,0 +1,168 @@
+"""What a study shows, in a few sentences: who wins, by how much, what is not shown, who diverged, who is ill.
+
+verdict(outcomes, rankings)      # ["relu_he has the best accuracy/val: 96.1% (5 seeds), 66.2 points above …", …]
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+
+from nnvis.comparison.outcomes import Outcome, higher_is_better
+from nnvis.comparison.paired import Difference
+from nnvis.comparison.pairs import Pair, Ranking
+from nnvis.words import listing, number, percent, plural
+
+_NAMED = 3  # before "and 4 more"
+_SYMPTOMS = 4
+
+
+def verdict(outcomes: Mapping[str, Outcome], ranked: Mapping[str, Ranking]) -> list[str]:
+    """Nine sentences at most, in the order in which a reader asks."""
+    sentences = [_missing(outcomes)]
+    for ranking in ranked.values():
+        sentences += [_winner(ranking, outcomes), _not_shown(ranking)]
+    sentences += [_diverged(outcomes), _symptoms(outcomes, "errors"), _symptoms(outcomes, "warnings"), _well(outcomes)]
+    return [sentence for sentence in sentences if sentence]
+
+
+def in_words(value: float, metric: str) -> str:
+    """A metric's value: accuracy in percent."""
+    return percent(value) if metric.startswith("accuracy") else number(value)
+
+
+def gap_in_words(gap: Difference, metric: str) -> str:
+    """`3.2 points (95% interval 2.1 to 4.3)`: of accuracy in percentage points, and as exact as it is known."""
+    size, unit = (100, " points") if metric.startswith("accuracy") else (1, "")
+    mean, low, high = (
+        _rounded(size * value, size * (gap.high - gap.low) / 2) for value in (gap.mean, gap.low, gap.high)
+    )
+    interval = f"95% interval {low} to {high}" if gap.judged else "one shared seed: no interval"
+    return f"{mean}{unit} ({interval})"
+
+
+def share_in_words(seeds: Sequence[int], outcome: Outcome) -> str:
+    """`3 of 5 seeds`."""
+    return f"{len(seeds)} of {plural(len(outcome.seen), 'seed')}"
+
+
+def _winner(ranking: Ranking, outcomes: Mapping[str, Outcome]) -> str:
+    """Who is the best, and whom it beats, the closest first."""
+    if not ranking.order:
+        return ""
+    metric, best = ranking.metric, ranking.order[0]
+    value = f"{in_words(outcomes[best].mean(metric), metric)} ({_seeds(outcomes[best], metric)})"
+    beaten = [pair for pair in ranking.pairs if pair.shown and pair.ahead]
+    if len(outcomes) == 1:
+        return f"{best} has {metric} {value}."
+    if not ranking.pairs:
+        return f"{best} alone has a value of {metric}: {value}."
+    if not beaten:
+        return f"No variant is shown to win on {metric}; {best} comes first with {value}."
+    side = "above" if higher_is_better(metric) else "below"
+    told = [
+        f"{gap_in_words(_lead(pair), metric).replace(' (', f' {side} {pair.other} (', 1)}" for pair in beaten[:_NAMED]
+    ]
+    if rest := beaten[_NAMED:]:
+        least = min((_lead(pair) for pair in rest), key=lambda gap: gap.mean)
+        told.append(f"at least {gap_in_words(least, metric).partition(' (')[0]} {side} {len(rest)} more")
+    return f"{best} has the best {metric}: {value}, {_joined(told)}."
+
+
+def _not_shown(ranking: Ranking) -> str:
+    """From whom the best is not told apart, and why not where that is not plain."""
+    metric, sentences = ranking.metric, []
+    open_pairs = [pair for pair in ranking.pairs if not pair.shown and pair.difference.judged]
+    if open_pairs:
+        told = [f"{pair.other}, {gap_in_words(_lead(pair), metric)}" for pair in open_pairs[:_NAMED]]
+        rest = open_pairs[_NAMED:]
+        told += [f"{len(rest)} more"] if rest else []
+        tempting = [pair for pair in open_pairs if pair.difference.excludes_zero]
+        names = listing([pair.other for pair in tempting])
+        why = f" (the interval to {names} leaves 0 out, as some of {ranking.comparisons} do by chance)"
+        why = why if tempting else ""
+        sentences.append(f"No difference shown on {metric} between {ranking.order[0]} and {'; '.join(told)}{why}.")
+    alone = [pair.other for pair in ranking.pairs if not pair.difference.judged]
+    if alone:
+        sentences.append(f"No interval, so no difference shown, on {metric} to {listing(alone)}: one shared seed.")
+    better = [pair for pair in ranking.pairs if pair.shown and not pair.ahead]
+    if better:
+        told = [f"{pair.other} by {gap_in_words(_lead(pair).reversed, metric)}" for pair in better[:_NAMED]]
+        sentences.append(f"Where it did not diverge, {_joined(told)} is better on {metric}, but it diverges more often.")
+    return " ".join(sentences)
+
+
+def _missing(outcomes: Mapping[str, Outcome]) -> str:
+    missing = [(name, seed, why) for name, each in outcomes.items() for seed, why in each.missing.items()]
+    total = len(missing) + sum(len(each.seen) for each in outcomes.values())
+    told = [f"{name} seed {seed} ({why})" for name, seed, why in missing]
+    return f"{len(missing)} of {plural(total, 'run')} without a result: {listing(told)}." if missing else ""
+
+
+def _diverged(outcomes: Mapping[str, Outcome]) -> str:
+    groups: dict[tuple[int, int], list[str]] = {}
+    for name, each in outcomes.items():
+        if each.diverged:
+            groups.setdefault((len(each.diverged), len(each.seen)), []).append(name)
+    told = []
+    for (count, seen), names in sorted(groups.items(), key=lambda group: -group[0][0] / group[0][1]):
+        rest = "nothing to compare" if count == seen else f"compared over the {plural(seen - count, 'other')}"
+        told.append(f"{_some(names)} in {count} of {plural(seen, 'seed')} ({rest})")
+    return f"Diverged: {'; '.join(told)}." if told else ""
+
+
+def _symptoms(outcomes: Mapping[str, Outcome], kind: str) -> str:
+    """Each symptom with its variants, those that show it in most seeds first."""
+    found: dict[str, list[tuple[str, int, int]]] = {}
+    for name, each in outcomes.items():
+        for symptom, seeds in getattr(each, kind).items():
+            found.setdefault(symptom, []).append((name, len(seeds), len(each.seen)))
+    told = []
+    for symptom, variants in sorted(found.items(), key=lambda item: -sum(count for _, count, _ in item[1])):
+        groups: dict[tuple[int, int], list[str]] = {}
+        for name, count, seen in variants:
+            groups.setdefault((count, seen), []).append(name)
+        ordered = sorted(groups.items(), key=lambda group: -group[0][0] / group[0][1])
+        parts = [f"{_some(names)} ({count} of {plural(seen, 'seed')})" for (count, seen), names in ordered[:_NAMED]]
+        if rest := sum(len(names) for _, names in ordered[_NAMED:]):
+            parts.append(f"{rest} more in fewer seeds")
+        told.append(f"{symptom} in {_joined(parts)}")
+    if len(told) > _SYMPTOMS:
+        told[_SYMPTOMS:] = [f"{len(told) - _SYMPTOMS} more symptoms"]
+    return f"{kind.capitalize()}: {'; '.join(told)}." if told else ""
+
+
+def _well(outcomes: Mapping[str, Outcome]) -> str:
+    well = [name for name, each in outcomes.items() if each.seen and not each.errors and not each.warnings]
+    if not well:
+        return ""
+    return "No variant has an error or a warning." if len(well) == len(outcomes) else f"Without either: {_some(well)}."
+
+
+def _lead(pair: Pair) -> Difference:
+    """By how much the variant is better than the other."""
+    return pair.difference if higher_is_better(pair.metric) else pair.difference.reversed
+
+
+def _seeds(outcome: Outcome, metric: str) -> str:
+    count = len(outcome.values[metric])
+    return plural(count, "seed") if count == len(outcome.seen) else f"{count} of {plural(len(outcome.seen), 'seed')}"
+
+
+def _rounded(value: float, half_width: float) -> str:
+    """With a last digit between 5% and 50% of the interval's half width, and 0 only for 0."""
+    if not 0 < half_width < 1e4 or not math.isfinite(value):
+        return number(value)
+    decimals = max(0, math.ceil(-math.log10(half_width / 2)))
+    while value and not float(f"{value:.{decimals}f}") and decimals <= 4:
+        decimals += 1
+    return number(value, 2) if decimals > 4 else f"{value:,.{decimals}f}".replace("-", "−")
+
+
+def _some(names: Sequence[str]) -> str:
+    return _joined(names) if len(names) <= _NAMED + 1 else listing(names, _NAMED)
+
+
+def _joined(items: Iterable[str]) -> str:
+    *head, last = items
+    return f"{', '.join(head)} and {last}" if head else last

@@ -1,0 +1,67 @@
+"""All figures of a study, into a folder, each with its numbers beside it.
+
+draw_study(study, study.path / "figures")                       # what the study's file asks for, or all that suit
+draw_study(study, folder, names=["gradient_flow"])
+STUDY_FIGURES["gradient_flow"](study).figure                    # one, as a matplotlib Figure
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Collection
+from pathlib import Path
+
+from nnvis.errors import InputError, RunError, tell
+from nnvis.figures.study_flow import gradient_flow
+from nnvis.figures.style import save
+from nnvis.figures.variants import NothingToDraw, StudyFigure
+from nnvis.record.files import disk_errors
+from nnvis.record.study import Study
+
+__all__ = ["STUDY_FIGURES", "NothingToDraw", "StudyFigure", "draw_study"]
+
+STUDY_FIGURES: dict[str, Callable[[Study], StudyFigure]] = {
+    "gradient_flow": gradient_flow,
+}
+"""What is drawn of a study: file name -> figure, the most telling first."""
+
+
+def draw_study(study: Study, folder: Path, names: Collection[str] = ()) -> list[Path]:
+    """Draws the named figures, else those that the study's file names, else all; returns the pictures.
+
+    Beside each NAME.png lies NAME.csv, the numbers that it draws. A figure that the study has no data for is left out;
+    where it was asked for by name, why is told in one line. One that fails does not cost the others: raises an
+    ExceptionGroup when all have been tried. Raises InputError for an unknown name or a folder that cannot be written
+    to, RunError where the disk is full.
+    """
+    asked = tuple(names or study.figures)
+    if unknown := [name for name in asked if name not in STUDY_FIGURES]:
+        raise InputError(f"{study.path}: no figure {unknown[0]!r} of a study; there is {', '.join(STUDY_FIGURES)}")
+    files, failures = [], []
+    for name in asked or STUDY_FIGURES:
+        try:
+            drawing = STUDY_FIGURES[name](study)
+            with disk_errors(picture := folder / f"{name}.png"):
+                files.append(save(drawing.figure, picture))
+                _write_rows(drawing, picture.with_suffix(".csv"))
+        except NothingToDraw as nothing:
+            if asked:
+                tell(f"{name} is not drawn: {nothing}")
+        except (InputError, RunError):  # the others would not find room either
+            raise
+        except Exception as error:
+            error.add_note(f"while drawing {name}")
+            failures.append(error)
+    if failures:
+        raise ExceptionGroup(f"{len(failures)} of {len(asked or STUDY_FIGURES)} figures could not be drawn", failures)
+    return files
+
+
+def _write_rows(drawing: StudyFigure, path: Path) -> None:
+    """A header and the rows; a number that is not there is empty."""
+    partial = path.with_name(f".{path.name}.partial")
+    with partial.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(drawing.columns)
+        writer.writerows(drawing.rows)
+    partial.replace(path)
