@@ -8,16 +8,15 @@ study = load_study_config("configs/studies/vanishing.yaml", ["seeds=3"])
 
 from nnvis.config.dumping import dump_config, flatten
 from nnvis.config.editor_schema import field_texts, json_schema, schema_text, study_schema
+from nnvis.config.expectations import Expectation, parse_expectation
 from nnvis.config.loading import load_config, parse_config, shipped_configs, shipped_studies
 from nnvis.config.problems import ConfigError, Problem
 from nnvis.config.schema import Config
 from nnvis.config.study import (
-    Expectation,
     StudyConfig,
     dump_study,
     is_study_file,
     load_study_config,
-    parse_expectation,
     parse_study,
 )
 from nnvis.config.torch_signatures import TorchTable, torch_table

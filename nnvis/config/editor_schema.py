@@ -22,7 +22,7 @@ from typing import Any
 from nnvis.config.base import Section
 from nnvis.config.model_sections import BLOCKS
 from nnvis.config.schema import Config
-from nnvis.config.study import StudyFile
+from nnvis.config.study_file import StudyFile
 from nnvis.config.torch_signatures import Parameter, Signature, torch_table
 from nnvis.config.training_sections import Optimizer, Schedule, TorchSection
 
