@@ -29,6 +29,7 @@ class HyperParameter:
     name: str
     values: Sequence[Any]  # of numbers, texts and booleans
     is_domain: bool = False  # whether these are all that there are; a run with any other value would not be shown
+    first: bool = False  # five columns are shown until more are asked for: those that come first, then by name
     title: str = ""  # if it is not called by its name
 
 
@@ -226,7 +227,7 @@ def _hparam_info(column: HyperParameter) -> Message:
     """Without a domain where the values have several types: a domain has one, and filters every other value away."""
     types = {_hparam_type(value) for value in column.values}
     data_type = types.pop() if len(types) == 1 else protos.hparams.DATA_TYPE_STRING
-    info = protos.hparams.HParamInfo(name=column.name, display_name=column.title, type=data_type)
+    info = protos.hparams.HParamInfo(name=column.name, display_name=column.title, type=data_type, differs=column.first)
     if column.is_domain and not types:
         info.domain_discrete.extend(column.values)
     return info

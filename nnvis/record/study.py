@@ -80,14 +80,31 @@ def load_study(path: str | Path, model_loader: ModelLoader | None = None) -> Stu
     )
 
 
-def varied_keys(path: str | Path) -> tuple[str, ...]:
-    """The dotted keys that any variant of the study in the directory `path` sets; () where there is no study."""
+def varied_values(path: str | Path) -> dict[str, list[Any]]:
+    """By dotted key that a variant of the study in `path` sets: what its base has there, and what the variants have.
+
+    Empty where there is no study.
+    """
     if not is_study(path):
-        return ()
-    variants = read_yaml(Path(path) / STUDY_FILE)["variants"]
-    return tuple(dict.fromkeys(key for overrides in variants.values() for key in overrides))
+        return {}
+    told = read_yaml(Path(path) / STUDY_FILE)
+    variants = told["variants"].values()
+    keys = dict.fromkeys(key for overrides in variants for key in overrides)
+    return {key: [_value(told["base"], key), *(each[key] for each in variants if key in each)] for key in keys}
 
 
 def is_study(path: str | Path) -> bool:
     """Whether a directory holds a study."""
     return (Path(path) / STUDY_FILE).is_file()
+
+
+def _value(config: Any, key: str) -> Any:
+    """What a config holds at a dotted key, through a list by its index; None where there is nothing."""
+    for part in key.split("."):
+        if isinstance(config, dict):
+            config = config.get(part)
+        elif isinstance(config, list) and part.isdigit() and int(part) < len(config):
+            config = config[int(part)]
+        else:
+            return None
+    return config

@@ -8,6 +8,7 @@ TensorBoard takes the columns from one summary that it happens to find, so the r
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from nnvis.record.framing import unframe
 from nnvis.record.log import EventLog
 from nnvis.record.reader import event_files
 from nnvis.record.run import Run
-from nnvis.record.study import Study, is_study, varied_keys
+from nnvis.record.study import Study, is_study, varied_values
 
 METRICS = (
     "accuracy/val",
@@ -35,15 +36,20 @@ _HEAD_BYTES = 2**20  # of a run's log: its hyperparameters come before anything 
 def log_run(log: EventLog, directory: Path, values: Mapping[str, Any], metrics: Sequence[str]) -> None:
     """Writes a run's hyperparameters (by dotted name, what is null left out), and names `metrics` where it is alone.
 
-    In a study every run has a value, "null" at least, for each key that any variant sets.
+    In a study every run has a value for each key that any variant sets: as text, "null" too, where one of them is not
+    a number, since a column of the dashboard has one type.
     """
     place = directory.resolve()
     study = place.parents[1]
     if not is_study(study):
         log.hparams(values, metrics)
         return
-    nulls = [key for key in varied_keys(study) if not _below(key, values)]
-    log.hparams({**dict.fromkeys(nulls), **values}, group="/".join(place.parts[-3:]))
+    values = dict(values)
+    for key, varied in varied_values(study).items():
+        if not all(_is_number(value) for value in varied) and (key in values or not _below(key, values)):
+            value = values.get(key)
+            values[key] = value if isinstance(value, str) else json.dumps(value)
+    log.hparams(values, group="/".join(place.parts[-3:]))
 
 
 def write_study_log(study: Study, sentences: Iterable[str], pictures: Iterable[Path]) -> Path:
@@ -68,13 +74,13 @@ def hyperparameters(study: Study) -> list[HyperParameter]:
     values = {name: list(dict.fromkeys(s[name] for s in sessions if name in s)) for name in (*names, "name", "seed")}
     everywhere = {name for name in values if all(name in session for session in sessions)}
     varied = names if study.axes else [name for name in names if len(values[name]) > 1 or name not in everywhere]
-    columns = [HyperParameter(name, _ordered(values[name]), is_domain=name in everywhere) for name in varied]
-    variant = HyperParameter("name", [*study.variants], is_domain=True, title="variant")
-    return [
-        *([] if study.axes else [variant]),
-        *columns,
-        HyperParameter("seed", _ordered(values["seed"]), is_domain=True),
+    columns = [
+        HyperParameter(name, _ordered(values[name]), is_domain=name in everywhere, first=bool(study.axes))
+        for name in varied
     ]
+    variant = HyperParameter("name", [*study.variants], is_domain=True, first=True, title="variant")
+    seed = HyperParameter("seed", _ordered(values["seed"]), is_domain=True)
+    return [*columns, seed] if study.axes else [variant, *columns, seed]
 
 
 def _below(key: str, values: Iterable[str]) -> list[str]:
@@ -97,5 +103,8 @@ def _session(run: Run) -> dict[str, Any]:
 
 def _ordered(values: Sequence[Any]) -> list[Any]:
     """Numbers by size, anything else as it comes."""
-    numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
-    return sorted(values) if numbers else list(values)
+    return sorted(values) if all(map(_is_number, values)) else list(values)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

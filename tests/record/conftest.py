@@ -64,6 +64,12 @@ def png() -> bytes:
 
 
 @pytest.fixture(scope="session")
+def picture() -> bytes:
+    """A PNG file."""
+    return png()
+
+
+@pytest.fixture(scope="session")
 def example_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The directory of the small run, `runs/vanishing-sigmoid/1-seed0`; to be read only."""
     directory = tmp_path_factory.mktemp("runs") / "vanishing-sigmoid" / "1-seed0"
