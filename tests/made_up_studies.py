@@ -151,6 +151,7 @@ def write_run(
                 quantities = {
                     "grad_norm": _row(linear, grads),
                     "activation_grad_norm": _row(linear, 2 * grads),
+                    "activation_grad_rms": _row(acts, 0.01 * grads[:-1]),
                     "update_ratio": _row(linear, 1e-3 * grads / grads[-1]),
                     "weight_norm": _row(linear, np.full(layers, 4 + 2 * share)),
                     "activation_mean": _row(acts, np.full(layers - 1, 0.5 if bounded else 0.1)),

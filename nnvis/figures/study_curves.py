@@ -16,16 +16,17 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from nnvis.comparison import Difference
 from nnvis.figures.course import Curves
 from nnvis.figures.curves import loss_and_accuracy
 from nnvis.figures.facts import wants_log
 from nnvis.figures.labels import EndLabel, arrange
-from nnvis.comparison.paired import Difference
-from nnvis.figures.outcomes import INTERVAL_WORDS, Outcomes, interval, said
+from nnvis.figures.results import INTERVAL_WORDS, Results, interval, said
 from nnvis.figures.scales import linear_limits, log_axis, log_limits
 from nnvis.figures.seeds import Course, Spread, courses_of, over_seeds
 from nnvis.figures.style import FAINT, INK, SICK, TRAIN, VALIDATION, explain, sheet
 from nnvis.figures.variants import Look, NothingToDraw, StudyFigure, about_seeds, drawn_study, looks
+from nnvis.figures.varied import naming
 from nnvis.figures.words import clipped, number, percent
 from nnvis.record.study import Study
 from nnvis.record.vocabulary import FloatArray
@@ -78,9 +79,9 @@ def learning_curves(study: Study) -> StudyFigure:
     """
     every = _read(study)
     together = len(every) <= TOGETHER
-    outcomes = Outcomes.of(study)
+    results = Results.of(study)
     shown = CURVES if together else CURVES[:2]
-    fig = _together(study, every, outcomes) if together else _apart(study, every, outcomes)
+    fig = _together(study, every, results) if together else _apart(study, every, results)
     unit = _unit(every)
     rows = [
         (v.variant, curve, *point)
@@ -114,24 +115,27 @@ def _time_label(every: Sequence[Courses]) -> str:
     return labels.pop() if len(labels) == 1 else _unit(every)
 
 
-def _caption(study: Study, every: Sequence[Courses], what: str) -> str:
+def _caption(study: Study, every: Sequence[Courses], what: str, verdict: str, seeds: str = "shaded") -> str:
     crosses = " × at the edge: diverged; counts as the worst in the median, and not in the range." if _any_broken(every) else ""
-    return f"{what}{crosses} {about_seeds(study, [v.variant for v in every])}"
+    return f"{what}{crosses} {about_seeds(study, [v.variant for v in every], seeds)}{verdict}"
 
 
 def _any_broken(every: Sequence[Courses]) -> bool:
     return any(v.broken for v in every)
 
 
-def _together(study: Study, every: Sequence[Courses], outcomes: Outcomes) -> Figure:
+def _together(study: Study, every: Sequence[Courses], results: Results) -> Figure:
     """All variants in one panel for the loss, and one for the accuracy."""
     clock = next(curves.clock for v in every for curves in v.seeds.values())
     both = any(curve.startswith("accuracy") for v in every for curve in v.curves)
     fig, panels = loss_and_accuracy(both, clock)
     fig.set_figheight(fig.get_figheight() + 0.25 * max(len(every) - 3, 0))
     panels[-1].set_xlabel(_time_label(every))
-    conclude = "Who stays level does not learn; a dashed line that leaves its solid one behind shows overfitting."
-    explain(fig, outcomes.headline, _caption(study, every, f"Solid: training; dashed: validation. {conclude}"))
+    what = (
+        "Solid: training; dashed: validation. Who stays level does not learn; a dashed line that leaves its solid one "
+        "behind shows overfitting."
+    )
+    explain(fig, results.headline, _caption(study, every, what, results.sentence()))
     ends: dict[Axes, list[EndLabel]] = {}
     for ax, metric in zip(panels, ("loss", "accuracy"), strict=False):
         _fit(ax, metric, every)
@@ -225,26 +229,24 @@ def _panels(count: int, height: float, x: str, y: str) -> tuple[Figure, list[Axe
     return fig, panels[:count]
 
 
-def _apart(study: Study, every: Sequence[Courses], outcomes: Outcomes) -> Figure:
+def _apart(study: Study, every: Sequence[Courses], results: Results) -> Figure:
     """A panel for each variant, with the loss of the best one in grey."""
     fig, panels = _panels(len(every), 1.3, _unit(every), "loss")
     by_name = {v.variant: v for v in every}
-    best = next((by_name[o.variant] for o in outcomes.ranked if "loss/val" in by_name[o.variant].curves), None)
+    best = next((by_name[name] for name in results.ranked if "loss/val" in by_name[name].curves), None)
     grey = f" Grey: validation loss of {best.variant}, the best one." if best else ""
-    explain(
-        fig,
-        outcomes.headline,
-        _caption(study, every, f"Loss of each variant on the same axes. Solid: training; dashed: validation.{grey}"),
-    )
+    names, note = naming(study, _room(len(every)))
+    what = f"Loss of each variant on the same axes. Solid: training; dashed: validation.{grey}{note}"
+    explain(fig, results.headline, _caption(study, every, what, results.sentence()))
     _fit(panels[0], "loss", every)
     _fit_time(panels, every)
     for ax, v in zip(panels, every, strict=True):
         if best and v is not best:
             ax.plot(best.curves["loss/val"].times, _finite(best.curves["loss/val"].median), color=FAINT, label="_best")
         _both_losses(ax, v)
-        words = v.diverged or (outcomes.say(v.variant))
+        words = v.diverged or (results.say(v.variant))
         colour = SICK if v.broken else INK
-        ax.set_title(f"{clipped(v.variant, _room(len(every)))}\n{words}", color=colour, fontsize=8)
+        ax.set_title(f"{names[v.variant]}\n{words}", color=colour, fontsize=8)
     return arrange(fig)
 
 
@@ -275,20 +277,22 @@ def overfitting(study: Study) -> StudyFigure:
         raise NothingToDraw(f"{study.name}: no validation loss in the record, so no gap to draw")
     fits = {v.variant: Fit.of(v) for v in every}
     fig, panels = _panels(len(every), 1.65 if len(every) > 2 else 2.4, _unit(every), "loss")
+    names, note = naming(study, _room(len(every)))
     what = (
-        "Median loss of each variant on the same axes, thin lines: range over the seeds. Solid: training; dashed: "
-        "validation; shaded: the gap between them. Vertical line: median epoch of the best validation loss, ticks: of "
-        f"each seed; red ground: it rises by 10% or more afterwards in most seeds. Gap: at the end, mean over the seeds"
-        f"{INTERVAL_WORDS if any(f.gap.judged for f in fits.values()) else ''}."
+        "Loss of each variant on the same axes. Solid: training; dashed: validation; shaded: the gap between them. "
+        "Vertical line: the best validation loss, ticks: that of each seed; red ground: it rises by 10% or more "
+        f"afterwards in most seeds. Gap: at the end, mean over the seeds"
+        f"{f' ({INTERVAL_WORDS})' if any(fit.gap.judged for fit in fits.values()) else ''}.{note}"
     )
-    explain(fig, _overfitting_title(every, fits), _caption(study, every, what))
+    verdict = Results.of(study).sentence("loss/val")
+    explain(fig, _overfitting_title(every, fits), _caption(study, every, what, verdict, "thin lines"))
     _fit(panels[0], "loss", every)
     _fit_time(panels, every)
     rows: list[tuple[Any, ...]] = []
     for ax, v in zip(panels, every, strict=True):
         fit = fits[v.variant]
         _draw_gap(ax, v, fit)
-        ax.set_title(_fit_words(v, fit, _unit(every), len(every)), color=SICK if fit.overfits else INK, fontsize=8)
+        ax.set_title(f"{names[v.variant]}\n{_fit_words(v, fit, _unit(every), len(every))}", color=SICK if fit.overfits else INK, fontsize=8)
         for curve in CURVES[:2]:
             rows += [(v.variant, curve, *point) for point in _points(v.curves[curve])] if curve in v.curves else []
         rows += [(v.variant, f"best of seed {seed}", t, math.nan, math.nan, math.nan, 1) for seed, t in fit.best.items()]
@@ -352,9 +356,8 @@ def _draw_gap(ax: Axes, v: Courses, fit: Fit) -> None:
 
 
 def _fit_words(v: Courses, fit: Fit, unit: str, count: int) -> str:
-    name = clipped(v.variant, _room(count))
     if not fit.gaps:
-        return f"{name}\n{v.diverged}\n"
+        return f"{v.diverged}\n"
     share = f"{len(fit.onsets)} of {len(fit.best)}"
     if count > 12:
         last = f"best {number(fit.turn)}, overfits {share.replace(' of ', '/')}"
@@ -362,7 +365,7 @@ def _fit_words(v: Courses, fit: Fit, unit: str, count: int) -> str:
         last = f"best {unit} {number(fit.turn)}, overfits {share}"
     else:
         last = f"best at {unit} {number(fit.turn)}; overfits in {share} seeds"
-    return f"{name}\ngap {said(fit.gap, number)}\n{last}"
+    return f"gap {said(fit.gap, 'loss')}\n{last}"
 
 
 def _overfitting_title(every: Sequence[Courses], fits: dict[str, Fit]) -> str:
@@ -372,11 +375,11 @@ def _overfitting_title(every: Sequence[Courses], fits: dict[str, Fit]) -> str:
         return "Every run diverged"
     (_, least), (_, most) = known[0], known[-1]
     fit = fits[most]
-    text = f"{most}: validation loss ends {said(fit.gap, number)} above the training loss"
+    text = f"{most}: validation loss ends {said(fit.gap, 'loss')} above the training loss"
     if fit.onsets:
         start = number(float(np.median(list(fit.onsets.values()))))
         text = (
             f"{most} overfits from {_unit(every)} {start} in {len(fit.onsets)} of {len(fit.best)} seeds: "
-            f"final gap {said(fit.gap, number)}"
+            f"final gap {said(fit.gap, 'loss')}"
         )
-    return text if least == most else f"{text}; least: {least} {said(fits[least].gap, number)}"
+    return text if least == most else f"{text}; least: {least} {said(fits[least].gap, 'loss')}"
