@@ -9,7 +9,7 @@ results.sentence()                 # of the verdict, about the metric
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from nnvis.comparison import Comparison, Difference, Outcome, Pair, compare, difference, in_words

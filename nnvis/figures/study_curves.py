@@ -24,7 +24,7 @@ from nnvis.figures.labels import EndLabel, arrange
 from nnvis.figures.results import INTERVAL_WORDS, Results, interval, said
 from nnvis.figures.scales import linear_limits, log_axis, log_limits
 from nnvis.figures.seeds import Course, Spread, courses_of, over_seeds
-from nnvis.figures.style import FAINT, INK, SICK, TRAIN, VALIDATION, explain, sheet
+from nnvis.figures.style import FAINT, INK, SICK, VALIDATION, explain, lay_out, sheet
 from nnvis.figures.variants import Look, NothingToDraw, StudyFigure, about_seeds, drawn_study, looks
 from nnvis.figures.varied import naming
 from nnvis.figures.words import clipped, number, percent
@@ -116,7 +116,11 @@ def _time_label(every: Sequence[Courses]) -> str:
 
 
 def _caption(study: Study, every: Sequence[Courses], what: str, verdict: str, seeds: str = "shaded") -> str:
-    crosses = " × at the edge: diverged; counts as the worst in the median, and not in the range." if _any_broken(every) else ""
+    crosses = (
+        " × at the edge: diverged; counts as the worst in the median, and not in the range."
+        if _any_broken(every)
+        else ""
+    )
     return f"{what}{crosses} {about_seeds(study, [v.variant for v in every], seeds)}{verdict}"
 
 
@@ -141,6 +145,7 @@ def _together(study: Study, every: Sequence[Courses], results: Results) -> Figur
         _fit(ax, metric, every)
         ends[ax] = [_draw_variant(ax, v, metric, looks(study)[v.variant]) for v in every]
     _fit_time(panels, every)
+    lay_out(fig)  # the labels at the side change the ticks, and these the room that they need
     return arrange(fig, ends)
 
 
@@ -156,7 +161,8 @@ def _draw_variant(ax: Axes, v: Courses, metric: str, look: Look) -> EndLabel:
         marks = {"marker": look.marker, "markersize": 3.5, "markevery": every}
         ax.plot(val.times, _finite(val.median), color=look.colour, **_DASHED, **marks, label=f"{v.variant} val")
     _mark_broken(ax, v, look.colour, metric)
-    last = (val or train or Spread(*[np.zeros(0)] * 4, np.zeros(0, int))).last
+    shown = val or train
+    last = shown.last if shown else math.nan
     name = f"{look.glyph} {clipped(v.variant, 22)}"
     if math.isfinite(last):
         return EndLabel(last, f"{name} {_WORDS[metric](last)}", look.colour)
@@ -180,19 +186,22 @@ def _mark_broken(ax: Axes, v: Courses, colour: Any, metric: str = "loss") -> Non
     height = 0.96 if metric == "loss" else 0.04
     look: dict[str, Any] = {"linestyle": "none", "marker": "x", "markeredgewidth": 1.6, "color": colour}
     if times:
-        ax.plot(times, [height] * len(times), transform=ax.get_xaxis_transform(), clip_on=False, **look, label="_diverged")
+        ax.plot(
+            times, [height] * len(times), transform=ax.get_xaxis_transform(), clip_on=False, **look, label="_diverged"
+        )
 
 
 def _fit(ax: Axes, metric: str, every: Sequence[Courses]) -> None:
-    """The y axis from the data. A run that blows up is followed a little above all the others, and leaves at the top."""
-    whole, blown = [np.zeros(0)], [np.zeros(0)]
+    """The y axis from the data. A run that blows up is followed a little above the others, and leaves at the top."""
+    whole: list[FloatArray] = [np.zeros(0)]
+    blown: list[FloatArray] = [np.zeros(0)]
     for v in every:
         for curve, s in v.curves.items():
             if curve.startswith(metric):
                 (blown if v.broken else whole).append(s.median[np.isfinite(s.median)])
                 whole += [edge[np.isfinite(edge)] for edge in (s.low, s.high)]
-    values, blown = np.concatenate(whole), np.concatenate(blown)
-    values = np.concatenate([values, blown[blown <= 2 * values.max()] if len(values) else blown])
+    values, over = np.concatenate(whole), np.concatenate(blown)
+    values = np.concatenate([values, over[over <= 2 * values.max()] if len(values) else over])
     if metric == "accuracy":
         ax.set_ylim(*linear_limits(values, least=0.2))
         ax.yaxis.set_major_locator(MaxNLocator(nbins=4))
@@ -292,10 +301,14 @@ def overfitting(study: Study) -> StudyFigure:
     for ax, v in zip(panels, every, strict=True):
         fit = fits[v.variant]
         _draw_gap(ax, v, fit)
-        ax.set_title(f"{names[v.variant]}\n{_fit_words(v, fit, _unit(every), len(every))}", color=SICK if fit.overfits else INK, fontsize=8)
+        ax.set_title(
+            f"{names[v.variant]}\n{_fit_words(v, fit, _unit(every), len(every))}",
+            color=SICK if fit.overfits else INK,
+            fontsize=8,
+        )
         for curve in CURVES[:2]:
             rows += [(v.variant, curve, *point) for point in _points(v.curves[curve])] if curve in v.curves else []
-        rows += [(v.variant, f"best of seed {seed}", t, math.nan, math.nan, math.nan, 1) for seed, t in fit.best.items()]
+        rows += [(v.variant, f"best of seed {seed}", t, None, None, None, 1) for seed, t in fit.best.items()]
         end = v.curves["loss/val"].times[-1].item()
         rows.append((v.variant, "final gap", end, fit.gap.mean, fit.gap.low, fit.gap.high, len(fit.gaps)))
     return StudyFigure(arrange(fig), ("variant", "curve", _unit(every), "value", "low", "high", "seeds"), rows)
@@ -347,7 +360,10 @@ def _draw_gap(ax: Axes, v: Courses, fit: Fit) -> None:
             list(fit.best.values()),
             [0.03] * len(fit.best),
             transform=ax.get_xaxis_transform(),
-            **{"linestyle": "none", "marker": "|", "color": colour, "markersize": 5},
+            linestyle="none",
+            marker="|",
+            color=colour,
+            markersize=5,
             label="_best of each seed",
         )
         if fit.overfits:
@@ -359,7 +375,9 @@ def _fit_words(v: Courses, fit: Fit, unit: str, count: int) -> str:
     if not fit.gaps:
         return f"{v.diverged}\n"
     share = f"{len(fit.onsets)} of {len(fit.best)}"
-    if count > 12:
+    if v.broken:
+        last = v.diverged
+    elif count > 12:
         last = f"best {number(fit.turn)}, overfits {share.replace(' of ', '/')}"
     elif count > 4:
         last = f"best {unit} {number(fit.turn)}, overfits {share}"
@@ -373,13 +391,15 @@ def _overfitting_title(every: Sequence[Courses], fits: dict[str, Fit]) -> str:
     known = sorted((fit.gap.mean, name) for name, fit in fits.items() if fit.gaps)
     if not known:
         return "Every run diverged"
-    (_, least), (_, most) = known[0], known[-1]
+    ill = [name for _, name in known if fits[name].onsets]
+    least, most = known[0][1], (ill or [known[-1][1]])[-1]
     fit = fits[most]
-    text = f"{most}: validation loss ends {said(fit.gap, 'loss')} above the training loss"
-    if fit.onsets:
+    if ill:
         start = number(float(np.median(list(fit.onsets.values()))))
         text = (
             f"{most} overfits from {_unit(every)} {start} in {len(fit.onsets)} of {len(fit.best)} seeds: "
             f"final gap {said(fit.gap, 'loss')}"
         )
+    else:
+        text = f"No variant overfits; the largest final gap is {said(fit.gap, 'loss')}, of {most}"
     return text if least == most else f"{text}; least: {least} {said(fits[least].gap, 'loss')}"

@@ -14,12 +14,13 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
+from numpy.typing import ArrayLike
 
 from nnvis.comparison import Outcome
 from nnvis.figures.facts import running_median
 from nnvis.figures.labels import EndLabel, arrange
-from nnvis.figures.results import Results, metric_name
 from nnvis.figures.reading import series
+from nnvis.figures.results import Results, metric_name
 from nnvis.figures.scales import linear_limits, log_axis, log_limits, log_ticks, tick_words
 from nnvis.figures.seeds import Course, Spread, over_seeds
 from nnvis.figures.style import INK, SICK, explain, sheet
@@ -147,7 +148,10 @@ def _draw_rates(ax: Axes, name: str, rates: Sequence[Rate], look: Look, height: 
                 xycoords=ax.get_xaxis_transform(),
                 xytext=(-5, 0),
                 textcoords="offset points",
-                **{"ha": "right", "va": "center", "fontsize": 8, "color": INK},
+                ha="right",
+                va="center",
+                fontsize=8,
+                color=INK,
             )
     finite = ordinary[np.isfinite(ordinary)]
     end = float(finite[-1]) if len(finite) else ax.get_ylim()[1]
@@ -199,7 +203,7 @@ def _rate_caption(study: Study, lines: dict[str, list[Rate]], metric: str, note:
     )
 
 
-def _log_x(ax: Axes, values: Sequence[float], label: str) -> None:
+def _log_x(ax: Axes, values: ArrayLike, label: str) -> None:
     low, high = log_limits(values)
     edge = 0.04 * (high - low)
     ticks = log_ticks(low, high)
@@ -291,7 +295,10 @@ def _range_test(variant: str, runs: Sequence[Run]) -> RangeTest | None:
         return None
     beyond = 1.001 * max(rate[-1] for rate, _, _ in courses)
     curve = over_seeds(
-        [Course(np.log10([*rate, *([beyond] * len(ended))]), np.array([*loss, *ended])) for rate, loss, ended in courses]
+        [
+            Course(np.log10([*rate, *([beyond] * len(ended))]), np.array([*loss, *ended]))
+            for rate, loss, ended in courses
+        ]
     )
     return RangeTest(variant, curve, *(10.0**x for x in turning_points(curve.times, curve.median)))
 
@@ -321,7 +328,15 @@ def _draw_range(ax: Axes, test: RangeTest, look: Look) -> EndLabel:
     ordinary = np.where(np.isfinite(curve.median), curve.median, np.nan)
     if curve.seeds.max() > 1:
         top = ax.get_ylim()[1]
-        ax.fill_between(x, np.minimum(curve.low, top), np.minimum(curve.high, top), color=colour, alpha=0.2, linewidth=0, label="_range")
+        ax.fill_between(
+            x,
+            np.minimum(curve.low, top),
+            np.minimum(curve.high, top),
+            color=colour,
+            alpha=0.2,
+            linewidth=0,
+            label="_range",
+        )
     ax.plot(x, ordinary, color=colour, linestyle=look.dash, label=test.variant)
     if math.isfinite(test.fastest):
         y = float(np.interp(np.log10(test.fastest), curve.times, ordinary))
@@ -342,7 +357,9 @@ def _draw_range(ax: Axes, test: RangeTest, look: Look) -> EndLabel:
 def _range_title(tests: Sequence[RangeTest]) -> str:
     told = []
     for test in tests:
-        falls = f"falls fastest at learning rate {number(test.fastest)}" if math.isfinite(test.fastest) else "never falls"
+        falls = (
+            f"falls fastest at learning rate {number(test.fastest)}" if math.isfinite(test.fastest) else "never falls"
+        )
         blows = f"blows up at {number(test.blown)}" if math.isfinite(test.blown) else "does not blow up"
         told.append((f"{test.variant}: " if len(tests) > 1 else "The loss ") + f"{falls}, {blows}")
     return "; ".join(told[:2]) + (f"; and {len(told) - 2} more" if len(told) > 2 else "")

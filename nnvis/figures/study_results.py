@@ -62,7 +62,7 @@ def summary(study: Study) -> StudyFigure:
             ax.plot([mean.mean], [y], marker=marker, markersize=6, markeredgecolor="white", color=colour, label=variant)
         _write_row(side, y, outcome, results.say(variant))
         cost = (_mean(outcome, "seconds"), _mean(outcome, "parameters"))
-        rows += [(variant, results.metric, str(seed), v, math.nan, math.nan, *cost) for seed, v in values.items()]
+        rows += [(variant, results.metric, str(seed), v, None, None, *cost) for seed, v in values.items()]
         rows.append((variant, results.metric, "mean", mean.mean, mean.low, mean.high, *cost))
     _fit_values(ax, results, rows)
     ax.set_ylim(len(order) - 0.4, -0.6)
@@ -107,7 +107,7 @@ def duration(seconds: float) -> str:
 
 
 def _fit_values(ax: Axes, results: Results, rows: Sequence[tuple[Any, ...]]) -> None:
-    values = np.array([v for row in rows for v in row[3:6]], dtype=float)
+    values = np.array([v for row in rows for v in row[3:6] if v is not None])
     values = values[np.isfinite(values)]
     if not results.metric.startswith("accuracy") and wants_log(values):
         low, high = log_limits(values)
@@ -164,11 +164,14 @@ def parallel_coordinates(study: Study) -> StudyFigure:
     """A line a variant through the values of its settings to its metric, coloured by the metric, the best on top.
 
     Through one value the better variants run higher. Where one value of a setting has the bright lines, that setting
-    matters; where all of them have, it does not. Raises NothingToDraw for two settings or fewer, unless the study names the figure.
+    matters; where all of them have, it does not. Raises NothingToDraw for two settings or fewer, unless the study
+    names the figure.
     """
     settings = varied(study)
     if len(settings) <= 2 and not (settings and "parallel_coordinates" in study.figures):
-        raise NothingToDraw(f"{study.name}: {len(settings)} varied settings; parallel coordinates are for three or more")
+        raise NothingToDraw(
+            f"{study.name}: {len(settings)} varied settings; parallel coordinates are for three or more"
+        )
     results = Results.of(study)
     if not results.metric:
         raise NothingToDraw(f"{study.name}: no run has ended with a result{results.lost}")
@@ -288,6 +291,6 @@ def _parallel_caption(study: Study, results: Results) -> str:
     red = " Red, dotted: no run finished." if broken else ""
     return (
         f"A line a variant, through its settings to its {metric_name(results.metric)} (right, mean over the seeds); "
-        "yellow: best, violet: worst; thick: the first. Through one value the better ones run higher: a setting matters "
-        f"where one of its values has the bright lines.{red} {_seeds(study)}{results.sentence()}"
+        "yellow: best, violet: worst; thick: the first. Through one value the better ones run higher: a setting "
+        f"matters where one of its values has the bright lines.{red} {_seeds(study)}{results.sentence()}"
     )
