@@ -166,9 +166,7 @@ def compare(argv: Sequence[str]) -> int:
     _add_config(parser, "STUDY")
     _add_runs(parser)
     parser.add_argument("--jobs", type=int, metavar="N", help="how many runs at a time (default: 1)")
-    parser.add_argument(
-        "--on", metavar="ray[://ADDRESS]", help="train on a Ray cluster, all of which sees --runs"
-    )
+    parser.add_argument("--on", metavar="ray[://ADDRESS]", help="train on a Ray cluster, all of which sees --runs")
     parser.add_argument("--quiet", action="store_true", help="no progress")
     options = parser.parse_intermixed_args(argv)
     sources, overrides = _split_words(options.words)

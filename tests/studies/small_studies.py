@@ -24,6 +24,7 @@ def small_study(folder: Path, **sections: Any) -> Path:
     """Written into the folder: one variant and one seed, unless `sections` of the study (or of its `base`) say more."""
     base = {**BASE, **sections.pop("base", {})}
     told = {"name": "small", "question": "Which one learns?", "base": base, "variants": {"as_it_is": {}}, "seeds": 1}
+    told["figures"] = ["learning_curves"]  # drawing all takes longer than training
     file = folder / "small.yaml"
     file.write_text(write_yaml({**told, **sections}), encoding="utf-8")
     return file

@@ -51,10 +51,9 @@ def ray(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[object]:
     import ray
     from ray.cluster_utils import Cluster
 
-    node = {"num_cpus": 1, "node_ip_address": "127.0.0.1", "include_dashboard": False}
-    cluster = Cluster(initialize_head=True, head_node_args=node)
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
     try:
-        cluster.add_node(num_cpus=1, node_ip_address="127.0.0.1")
+        cluster.add_node(num_cpus=1)
         ray.init(cluster.address, log_to_driver=False)
         yield ray
     finally:
