@@ -6,6 +6,7 @@
     run.scalars["loss/val"].values                     # (T,)
     run = nnvis.load_run("runs/digits-mlp/1-seed0")    # needs no torch
     run.load_model()
+    study = nnvis.compare("vanishing", jobs=2)         # variants × seeds: study.runs["relu_he"][0]
     nnvis.diagnose(run)                                # what is wrong with it, where, since when; needs no torch
 
     with nnvis.watch(model, optimizer, log_dir="runs/mine"):    # around your own loop
@@ -27,7 +28,8 @@ if TYPE_CHECKING:
     from nnvis.diagnosis import Diagnosis, diagnose
     from nnvis.errors import InputError, RunError
     from nnvis.experiment import load_model, train
-    from nnvis.record import Finding, Run
+    from nnvis.record import Finding, Run, Study
+    from nnvis.studies import compare
     from nnvis.watching import watch
 
     __version__: str
@@ -39,11 +41,14 @@ __all__ = [
     "InputError",
     "Run",
     "RunError",
+    "Study",
     "__version__",
+    "compare",
     "diagnose",
     "load_config",
     "load_model",
     "load_run",
+    "load_study",
     "train",
     "watch",
 ]
@@ -55,6 +60,8 @@ _HOMES = {
     "InputError": "nnvis.errors",
     "Run": "nnvis.record",
     "RunError": "nnvis.errors",
+    "Study": "nnvis.record",
+    "compare": "nnvis.studies",
     "diagnose": "nnvis.diagnosis",
     "load_config": "nnvis.config",
     "load_model": "nnvis.experiment",
@@ -71,6 +78,13 @@ def load_run(path: str | Path) -> Run:
     from nnvis import record
 
     return record.load_run(path, _load_model)
+
+
+def load_study(path: str | Path) -> Study:
+    """The study in a directory, with the runs that there are. Needs no torch. Raises InputError."""
+    from nnvis import record
+
+    return record.load_study(path, _load_model)
 
 
 def _load_model(path: Path, trust: bool) -> nn.Module:

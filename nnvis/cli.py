@@ -74,6 +74,7 @@ def commands() -> dict[str, Command]:
     return {
         "demo": demo,
         "train": train,
+        "compare": compare,
         "diagnose": diagnose,
         "figures": figures,
         "check": check,
@@ -155,6 +156,41 @@ def train(argv: Sequence[str]) -> int:
     return codes.get(run.summary.get("status", ""), DONE)
 
 
+def compare(argv: Sequence[str]) -> int:
+    """Train the variants of a study over its seeds, side by side, and say which is better and why.
+
+    Only what is missing is trained: the same command goes on with a study that was interrupted or has grown.
+    The last line printed is the study's directory; exit code 1 if a run failed, 0 if one merely diverged.
+    """
+    parser = _Parser(compare)
+    _add_config(parser, "STUDY")
+    _add_runs(parser)
+    parser.add_argument("--jobs", type=int, metavar="N", help="how many runs at a time (default: 1)")
+    parser.add_argument("--on", metavar="ray[://ADDRESS]", help="train on a Ray cluster, all of which sees --runs")
+    parser.add_argument("--quiet", action="store_true", help="no progress")
+    options = parser.parse_intermixed_args(argv)
+    sources, overrides = _split_words(options.words)
+    if options.jobs is not None and options.jobs < 1:
+        parser.error("--jobs must be positive")
+    from nnvis.record import read_json
+    from nnvis.studies import failures, run_study
+
+    study = run_study(
+        _only(parser, sources, "study"),
+        overrides,
+        runs=options.runs,
+        jobs=options.jobs,
+        on=options.on,
+        trust=options.trust,
+        quiet=options.quiet,
+    )
+    print(*read_json(study.path / "comparison.json")["verdict"], sep="\n")
+    for failure in failures(study):
+        _complain(f"failed: {failure}", FAILED)
+    print(study.path)
+    return FAILED if study.missing else DONE
+
+
 def diagnose(argv: Sequence[str]) -> int:
     """Say what is wrong with a run: where, since when, why, and what to do about it.
 
@@ -182,35 +218,46 @@ def diagnose(argv: Sequence[str]) -> int:
 
 
 def figures(argv: Sequence[str]) -> int:
-    """Draw the figures of a run again, from its record."""
+    """Draw the figures of a run or a study again, from its record."""
     parser = _Parser(figures)
-    parser.add_argument("run", metavar="PATH", help="a run's directory")
+    parser.add_argument("path", metavar="PATH", help="a run's directory, or a study's")
     parser.add_argument("--out", type=Path, metavar="DIR", help="where they go (default: PATH/figures)")
     options = parser.parse_args(argv)
     from nnvis.diagnosis import diagnose
     from nnvis.figures import draw_findings, draw_run
-    from nnvis.record import load_run
+    from nnvis.record import is_study, load_run, load_study
 
-    run, out = load_run(options.run), options.out or Path(options.run) / "figures"
+    out = options.out or Path(options.path) / "figures"
+    if is_study(options.path):
+        from nnvis.figures.studying import draw_study
+
+        study = load_study(options.path)
+        print(*draw_study(study, out, study.figures), sep="\n")
+        return DONE
+    run = load_run(options.path)
     print(*draw_run(run, out), *draw_findings(run, diagnose(run), out), sep="\n")
     return DONE
 
 
 def check(argv: Sequence[str]) -> int:
-    """Check configs without training: every problem of every file, with its line and column."""
+    """Check configs and studies without training: every problem of every file, with its line and column."""
     parser = _Parser(check)
-    _add_config(parser, "CONFIG…")
+    _add_config(parser, "CONFIG|STUDY…")
     options = parser.parse_intermixed_args(argv)
     sources, overrides = _split_words(options.words)
     if not sources:
-        parser.error("name a config: a file, or one of `nnvis list configs`")
-    from nnvis.config import load_config
+        parser.error("name a config or a study: a file, or one of `nnvis list configs` and `nnvis list studies`")
+    from nnvis.config import is_study_file, load_config, load_study_config
 
     complaints: list[str] = []
     for source in sources:
         try:
-            load_config(source, overrides, trust=options.trust)
-            print(f"{source}: ok")
+            if is_study_file(source):
+                study = load_study_config(source, overrides, trust=options.trust)
+                print(f"{source}: ok, {len(study.variants)} variants × {len(study.seeds)} seeds")
+            else:
+                load_config(source, overrides, trust=options.trust)
+                print(f"{source}: ok")
         except InputError as error:
             lost = source != sources[0] and "no such file" in str(error)  # a shipped name is no path
             complaints.append(f"{error}{OVERRIDE_HINT if lost else ''}")
@@ -232,18 +279,20 @@ def list_topic(argv: Sequence[str]) -> int:
 
 
 def schema(argv: Sequence[str]) -> int:
-    """Print the JSON Schema of a config, for editors that check while you type."""
+    """Print the JSON Schema of a config or a study, for editors that check while you type."""
     parser = _Parser(schema)
+    parser.add_argument("--study", action="store_true", help="of a study")
     parser.add_argument("-o", dest="file", type=Path, metavar="FILE", help="write it there instead")
     options = parser.parse_args(argv)
     from nnvis.config import schema_text
 
+    text = schema_text(study=options.study)
     if options.file:
         try:
-            options.file.write_text(schema_text(), encoding="utf-8")
+            options.file.write_text(text, encoding="utf-8")
         except OSError as error:
             raise InputError(f"{options.file}: {error.strerror}") from error
-    print(options.file or schema_text(), end="\n" if options.file else "")
+    print(options.file or text, end="\n" if options.file else "")
     return DONE
 
 
@@ -313,12 +362,13 @@ def _is_override(word: str) -> bool:
     return bool(equals) and "/" not in key and not os.path.isfile(word)
 
 
-def _only(parser: argparse.ArgumentParser, sources: Sequence[str]) -> str:
+def _only(parser: argparse.ArgumentParser, sources: Sequence[str], what: str = "config") -> str:
     if len(sources) != 1:
         given = f", not {len(sources)} ({' '.join(sources)})" if sources else ""
         if any(not os.path.exists(word) for word in sources[1:]):
             given += OVERRIDE_HINT
-        parser.error(f"name one config: a file, or one of `nnvis list configs`{given}")
+        listed = {"config": "configs", "study": "studies"}[what]
+        parser.error(f"name one {what}: a file, or one of `nnvis list {listed}`{given}")
     return sources[0]
 
 

@@ -19,20 +19,21 @@ from torch import nn
 
 from nnvis.config import Config, dump_config, load_config, parse_config
 from nnvis.data import Splits, load_splits
+from nnvis.interrupts import interruptible, resumable, terminable
 from nnvis.models import build_model
 from nnvis.record import Finding, Run, load_run
+from nnvis.record.files import claimed
 from nnvis.training.checkpoints import last_checkpoint, load_checkpoint
 from nnvis.training.conclusion import Conclusion, open_log
 from nnvis.training.devices import cpu_threads
 from nnvis.training.evaluation import evaluate
 from nnvis.training.failures import explained
-from nnvis.training.interrupts import interruptible, resumable, terminable
 from nnvis.training.learner import Learner
 from nnvis.training.loop import Loop
-from nnvis.training.progress import progress_for
+from nnvis.training.progress import Follow, Quiet, progress_for
 from nnvis.training.randomness import seeded
 from nnvis.training.recording import Recording
-from nnvis.training.run_directory import claimed, new_run_directory, resumed_config, unfinished_run
+from nnvis.training.run_directory import new_run_directory, resumed_config, unfinished_run
 from nnvis.training.setup import build_batches, build_learner, describe, examine, length_of, place, resolve, with_loss
 from nnvis.training.state import State
 
@@ -48,11 +49,13 @@ def train(
     trust: bool = False,
     quiet: bool = False,
     figures: bool = True,
+    follow: Follow | None = None,
 ) -> Run:
     """Train a config (a file, a shipped one's name, or a `Config`) in a new directory under `runs`, and read it back.
 
     `overrides` are `dotted.key=value`; `name` and `device` are two of them. `resume` goes on with the newest unfinished
-    run of that name, or with the run in a directory. Global state (random numbers, CPU threads, signal handlers) is
+    run of that name, or with the run in a directory. `follow` makes what is told of the run's progress instead of what
+    is shown here (unless `quiet`). Global state (random numbers, CPU threads, signal handlers) is
     put back afterwards.
 
     Raises InputError for what cannot be trained, RunError for a run that failed or diverged (its directory says how),
@@ -69,8 +72,8 @@ def train(
         config = with_loss(config, splits)
         learner = build_learner(config, splits)
         directory = previous or new_run_directory(Path(runs), config)
-        with claimed(directory), resumable(directory, trust=trust), terminable():
-            _train_in(directory, config, splits, learner, quiet=quiet, figures=figures)
+        with claimed(directory, "training this run"), resumable(directory, trust=trust), terminable():
+            _train_in(directory, config, splits, learner, follow=follow or partial(_shown, quiet), figures=figures)
     return load_run(directory, lambda path, trusted: load_model(path, trust=trust or trusted))
 
 
@@ -88,7 +91,9 @@ def load_model(run_path: str | Path, *, trust: bool = False) -> nn.Module:
     return model.eval()
 
 
-def _train_in(directory: Path, config: Config, splits: Splits, learner: Learner, *, quiet: bool, figures: bool) -> None:
+def _train_in(
+    directory: Path, config: Config, splits: Splits, learner: Learner, *, follow: Follow, figures: bool
+) -> None:
     """Train in a directory: from its last checkpoint if it has one, else from the start."""
     checkpoint = last_checkpoint(directory)
     state = State.from_dict(checkpoint) if checkpoint else State()
@@ -97,11 +102,11 @@ def _train_in(directory: Path, config: Config, splits: Splits, learner: Learner,
     steps, _ = length.total(batches.steps_per_epoch)
     log = open_log(directory, config, learner, state if checkpoint else None)
     recording = Recording(log, config.capture, learner, state.step)
-    with progress_for(quiet=quiet, total_steps=steps, first_step=state.step) as progress:
+    with follow(directory, steps, state.step) as progress:
         progress.say(describe(config, splits, learner, state))
         recording.say = progress.say
         examination = examine(
-            config, learner, placed, log, steps, tell=progress.say, picture=partial(_picture, directory, figures)
+            config, learner, placed, log, steps, tell=progress.found, picture=partial(_picture, directory, figures)
         )
         train, val = placed["train"], placed.get("val")
         loop = Loop(learner, batches, train, val, length, state, recording, progress, examination, directory)
@@ -114,6 +119,10 @@ def _train_in(directory: Path, config: Config, splits: Splits, learner: Learner,
                 loop.run(interrupt)
             loop.put_back_best()
             conclusion.metrics = {name: evaluate(learner, split) for name, split in placed.items()}
+
+
+def _shown(quiet: bool, directory: Path, total_steps: int, first_step: int) -> Quiet:
+    return progress_for(quiet=quiet, total_steps=total_steps, first_step=first_step)
 
 
 def _illustrate(figures: bool, run: Run) -> dict[str, bytes]:

@@ -9,9 +9,10 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any, Literal, get_args
 
-from nnvis.config import schema, shipped_configs
+from nnvis.config import schema, shipped_configs, shipped_studies
 from nnvis.config.problems import among
 from nnvis.config.torch_signatures import Signature, torch_table
 from nnvis.diagnosis import RULES
@@ -86,9 +87,9 @@ def _arguments(name: str, signature: Signature) -> str:
     )
 
 
-def _questions() -> Rows:
-    """Shipped configs by name, each with the question that it opens with."""
-    return [(name, _opening(path.read_text(encoding="utf-8"))) for name, path in shipped_configs().items()]
+def _questions(files: dict[str, Path]) -> Rows:
+    """Shipped files by name, each with the question that it opens with."""
+    return [(name, _opening(path.read_text(encoding="utf-8"))) for name, path in files.items()]
 
 
 def _opening(text: str) -> str:
@@ -98,7 +99,8 @@ def _opening(text: str) -> str:
 
 
 TOPICS: dict[str, tuple[str, Callable[[], Rows]]] = {
-    "configs": ("shipped experiments: nnvis train NAME", _questions),
+    "configs": ("shipped experiments: nnvis train NAME", lambda: _questions(shipped_configs())),
+    "studies": ("shipped studies: nnvis compare NAME", lambda: _questions(shipped_studies())),
     "datasets": ("data.kind", lambda: _kinds(schema.Data)),
     "models": ("model.kind", lambda: _kinds(schema.Model)),
     "layers": ("blocks and torch.nn classes for a list of layers, with their arguments", _layers),

@@ -251,7 +251,7 @@ class _Recorder:
             Schedule(),
             log,
             earlier=earlier,
-            tell=lambda text: print(f"nnvis: {text}", file=sys.stderr, flush=True),
+            tell=lambda _, text: print(f"nnvis: {text}", file=sys.stderr, flush=True),
             picture=self._picture,
         )
         self._first_step = first_step

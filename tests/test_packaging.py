@@ -29,6 +29,7 @@ def test_the_wheel_holds_every_file_of_the_package_and_every_config(wheel: Path)
     files = [path for folder in ("nnvis", "configs") for path in (ROOT / folder).rglob("*") if path.is_file()]
     names = {path.relative_to(ROOT).as_posix() for path in files if "__pycache__" not in path.parts}
     assert {name if name.startswith("nnvis/") else f"nnvis/{name}" for name in names} == packed
+    assert {"nnvis/configs/studies/vanishing.yaml", "nnvis/configs/studies/schema.json"} <= packed
     assert {"nnvis/configs/digits_mlp.yaml", "nnvis/config/torch_table.json", "nnvis/figures/nnvis.mplstyle"} <= packed
 
 
@@ -44,6 +45,8 @@ def test_shipped_configs_are_found_by_name_where_it_is_installed(wheel: Path, tm
     assert run("-c", "import nnvis; print(nnvis.__file__)").startswith(str(site))
     configs = [path.stem for path in sorted((ROOT / "configs").glob("*.yaml"))]
     assert run("-m", "nnvis", "check", *configs) == "".join(f"{name}: ok\n" for name in configs)
+    studies = [path.stem for path in sorted((ROOT / "configs" / "studies").glob("*.yaml"))]
+    assert [line.partition(": ok, ")[0] for line in run("-m", "nnvis", "check", *studies).splitlines()] == studies
     # trains and draws: the tables of data and the style of the figures are there
     overrides = ["training.epochs=null", "training.steps=2"]
     directory = Path(run("-m", "nnvis", "train", "sunspots_forecast", *overrides, "--quiet").strip())

@@ -1,10 +1,11 @@
-"""The JSON Schema of a config, for editors that check and complete while you type.
+"""The JSON Schema of a config, and that of a study, for editors that check and complete while you type.
 
     # yaml-language-server: $schema=schema.json       (the first line of a config)
     json_schema()["properties"]["seed"]["description"]
 
 What a config may hold is in the sections' classes and in the table of torch's signatures; the schema is made
-of both. `nnvis schema -o configs/schema.json` writes the committed one, which a test keeps current.
+of both. `nnvis schema -o configs/schema.json` writes the committed one, `nnvis schema --study -o
+configs/studies/schema.json` that of a study; a test keeps them current.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from typing import Any
 from nnvis.config.base import Section
 from nnvis.config.model_sections import BLOCKS
 from nnvis.config.schema import Config
+from nnvis.config.study_file import StudyFile
 from nnvis.config.torch_signatures import Parameter, Signature, torch_table
 from nnvis.config.training_sections import Optimizer, Schedule, TorchSection
 
@@ -53,9 +55,22 @@ def json_schema() -> Json:
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **_slim(whole)}
 
 
-def schema_text() -> str:
+def study_schema() -> Json:
+    """The schema of a study, a fresh dictionary; a base in place needs no name."""
+    config, whole = json_schema(), StudyFile.model_json_schema()
+    for field, text in field_texts(StudyFile).items():
+        whole["properties"][field]["description"] = text
+    whole["properties"]["base"]["anyOf"] = [{"type": "string", "minLength": 1}, _reference("Config")]
+    definitions = config.pop("$defs")
+    config["required"].remove("name")
+    head = {"$schema": config.pop("$schema"), **_slim(whole)}
+    one_of_two = [{"required": ["variants"]}, {"required": ["grid"]}]
+    return {**head, "oneOf": one_of_two, "$defs": {"Config": config, **definitions}}
+
+
+def schema_text(*, study: bool = False) -> str:
     """The schema as the text of a file, one definition a line."""
-    schema = json_schema()
+    schema = study_schema() if study else json_schema()
     rows = (f"  {_line(name)}: {_line(definition)}" for name, definition in schema.pop("$defs").items())
     head = (f" {_line(key)}: {_line(value)}" for key, value in schema.items())
     return "{\n" + ",\n".join(head) + ',\n "$defs": {\n' + ",\n".join(rows) + "\n }\n}\n"

@@ -124,6 +124,9 @@ def read_text(path: Path, what: str, shipped: Mapping[str, Path]) -> str:
 
 def no_such_file(path: Path, what: str, shipped: Mapping[str, Path]) -> str:
     """That there is none, and what there is."""
+    other = shipped_studies() if what == "config" else shipped_configs()
+    if path.name in other:
+        return "is a study: nnvis compare " + path.name if what == "config" else "is a config: nnvis train " + path.name
     near = [file.name for file in path.parent.glob("*.yaml")]
     choices = among(path.name, list(shipped), more=f"nnvis list {_PLURALS[what]}", hidden=near)
     return f"no such file, and no shipped {what} of that name{choices}"

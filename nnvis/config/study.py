@@ -12,23 +12,15 @@ In variants and grids `optimizer.lr: 0.1` and `optimizer: {lr: 0.1}` mean the sa
 from __future__ import annotations
 
 import dataclasses
-import itertools
-import json
-import math
 import os
 import re
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, get_args
+from typing import Any, NamedTuple
 
-from pydantic import BeforeValidator, Field, ValidationError, model_validator
-
-from nnvis.config.base import FORMS, Name, Section, refusal, refuse
 from nnvis.config.dumping import plain
 from nnvis.config.expectations import Expectation, UnclearExpectationError, parse_expectation
-from nnvis.config.explaining import explain_one
 from nnvis.config.loading import (
     file_of,
     in_order,
@@ -40,40 +32,12 @@ from nnvis.config.loading import (
     validated,
 )
 from nnvis.config.overrides import override, store
-from nnvis.config.problems import ConfigError, Problem, among, closest, shown
+from nnvis.config.problems import ConfigError, Problem, among
 from nnvis.config.schema import Config
-from nnvis.config.torch_arguments import Complaint
-from nnvis.config.yaml_text import Document, write_yaml
-from nnvis.config.yaml_text import Path as Steps
+from nnvis.config.study_file import SECTIONS, Change, StudyFile, checked, combined, flat
+from nnvis.config.yaml_text import MAX_CHARACTERS, Document, write_yaml
 
-__all__ = ["Expectation", "Figure", "StudyConfig", "StudyFile", "dump_study", "load_study_config", "parse_study"]
-
-Figure = Literal[
-    "gradient_flow",
-    "grad_norm_heatmap",
-    "activation_std_heatmap",
-    "dead_heatmap",
-    "saturated_heatmap",
-    "difference",
-    "signal_propagation",
-    "update_ratio",
-    "weight_norm",
-    "clip_factor",
-    "learning_curves",
-    "overfitting",
-    "learning_rate",
-    "lr_range_test",
-    "summary",
-    "parallel_coordinates",
-]
-"""What can be drawn of a study."""
-
-MAX_VARIANTS, MAX_SEEDS = 200, 1000
-RESERVED = ("figures", "study.yaml", "runs.json", "comparison.json")
-"""What lies in a study's directory beside its variants."""
-
-_SECTIONS = tuple(name for name in Config.model_fields if name not in ("name", "seed"))
-_NAME, _NAME_IN_WORDS = next(iter(FORMS.items()))
+__all__ = ["Expectation", "StudyConfig", "dump_study", "is_study_file", "load_study_config", "parse_study"]
 
 
 @dataclass(frozen=True)
@@ -111,145 +75,6 @@ def dump_study(config: StudyConfig) -> str:
     )
 
 
-# ---------------------------------------------------------------- what a file may hold
-
-
-def _a_base(raw: Any) -> Any:
-    if not isinstance(raw, str | dict) or not raw:
-        raise refusal(Complaint((), f"should be a config, its file or the name of a shipped one, got {shown(raw)}"))
-    return raw
-
-
-def _some_variants(raw: Any) -> Any:
-    if not isinstance(raw, dict) or not raw:
-        raise refusal(Complaint((), f"should be a mapping `name: {{key: value}}`, got {shown(raw)}"))
-    complaints = []
-    for name, overrides in raw.items():
-        if not re.match(_NAME, name):
-            complaints.append(Complaint((name,), f"a name should be {_NAME_IN_WORDS}", at_key=True))
-        elif name in RESERVED:
-            complaints.append(Complaint((name,), "is what a study's own file or folder is called", at_key=True))
-        if isinstance(overrides, dict):
-            complaints += [each._replace(path=(name, *each.path)) for each in _misplaced(overrides)]
-        elif overrides is not None:
-            complaints.append(Complaint((name,), f"should be a mapping `key: value`, got {shown(overrides)}"))
-    if len(raw) > MAX_VARIANTS:
-        complaints.append(Complaint((), f"should be at most {MAX_VARIANTS} variants, got {len(raw):,}"))
-    refuse(complaints)
-    return raw
-
-
-def _a_grid(raw: Any) -> Any:
-    if not isinstance(raw, dict) or not raw:
-        raise refusal(Complaint((), f"should be a mapping `key: [values]`, got {shown(raw)}"))
-    complaints = list(_misplaced(raw))
-    for path, _, values in flat(raw):
-        if not isinstance(values, list) or not values:
-            complaints.append(Complaint(path, f"should be a list of values, got {shown(values)}"))
-            continue
-        twice = [index for index, value in enumerate(values) if _in(value, values[:index])]
-        complaints += [Complaint((*path, index), f"{shown(values[index])} is given twice") for index in twice]
-    refuse(complaints)
-    count = math.prod(len(values) for _, _, values in flat(raw))
-    if count > MAX_VARIANTS:
-        raise refusal(Complaint((), f"should make at most {MAX_VARIANTS} variants, makes {count:,}"))
-    twice = [name for name, times in Counter(name for name, _ in _combined(raw)).items() if times > 1]
-    if twice:
-        raise refusal(Complaint((), f"two of its variants would be called {twice[0]}; name them, under variants"))
-    return raw
-
-
-def _misplaced(overrides: Mapping[str, Any]) -> Iterator[Complaint]:
-    """What is no key of a config, or given twice."""
-    seen: set[str] = set()
-    for path, key, _ in flat(overrides):
-        if key in seen:
-            yield Complaint(path, "is given twice", at_key=True)
-        seen.add(key)
-        if not all(key.split(".")):
-            yield Complaint(path, "a key leads to a value by names and dots, as in optimizer.lr", at_key=True)
-        elif key == "seed":
-            yield Complaint(path, "is for the whole study: seeds: 5, or a list", at_key=True)
-        elif key == "name":
-            yield Complaint(path, "is the variant's own; leave it out", at_key=True)
-
-
-def _some_seeds(raw: Any) -> Any:
-    """A list of seeds, from a list or a number of them."""
-    seeds = list(range(raw)) if type(raw) is int and 1 <= raw <= MAX_SEEDS else raw
-    if not isinstance(seeds, list) or not seeds or len(seeds) > MAX_SEEDS:
-        raise refusal(Complaint((), f"should be a list of seeds, or how many (1 to {MAX_SEEDS}), got {shown(raw)}"))
-    refuse(
-        Complaint((index,), f"should be a whole number from 0 to {2**32 - 1}, got {shown(seed)}")
-        for index, seed in enumerate(seeds)
-        if type(seed) is not int or not 0 <= seed < 2**32
-    )
-    refuse(Complaint((index,), f"{seed} is given twice") for index, seed in enumerate(seeds) if seed in seeds[:index])
-    return seeds
-
-
-def _known_figures(raw: Any) -> Any:
-    names = get_args(Figure)
-    if not isinstance(raw, list):
-        raise refusal(Complaint((), f"should be a list of names, got {shown(raw)}{among(raw, names)}"))
-    refuse(
-        Complaint((index,), f"{shown(name)} is no figure{among(name, names)}")
-        for index, name in enumerate(raw)
-        if name not in names
-    )
-    return raw
-
-
-def _some_lines(raw: Any) -> Any:
-    """Lines of text; YAML takes `a: accuracy/val > 0.9` for a mapping, which is as good."""
-    if not isinstance(raw, list):
-        raise refusal(Complaint((), f"should be a list of lines, got {shown(raw)}"))
-    lines: list[Any] = []
-    for each in raw:
-        match each:
-            case dict() if len(each) == 1 and isinstance(text := next(iter(each.values())), str):
-                lines.append(f"{next(iter(each))}: {text}")
-            case _:
-                lines.append(each)
-    refuse(
-        Complaint((index,), f"should be a line of text, got {shown(line)}")
-        for index, line in enumerate(lines)
-        if not isinstance(line, str)
-    )
-    return lines
-
-
-class StudyFile(Section):
-    """One experiment, varied: which variants do what, over several seeds?"""
-
-    name: Name
-    """Names the study's folder: letters, digits, `.`, `_`, `-`, `=` and `,`."""
-    question: Annotated[str, Field(min_length=1)]
-    """What the study is to answer."""
-    base: Annotated[str | dict[str, Any], BeforeValidator(_a_base)]
-    """What is varied: a config in place, a file (relative to this one), or the name of a shipped config."""
-    variants: Annotated[dict[str, dict[str, Any] | None], BeforeValidator(_some_variants)] | None = None
-    """What each variant changes: name -> {key: value}; nothing for the base as it is."""
-    grid: Annotated[dict[str, Any], BeforeValidator(_a_grid)] | None = None
-    """Instead of variants, every combination: {key: [values]}."""
-    seeds: Annotated[list[int], BeforeValidator(_some_seeds)] = Field(default_factory=lambda: list(range(5)))
-    """A list, or how many (from 0 on)."""
-    figures: Annotated[list[Figure], BeforeValidator(_known_figures)] = []  # noqa: RUF012  (pydantic copies it)
-    """What is drawn; left out: whatever suits the study."""
-    expect: Annotated[list[str], BeforeValidator(_some_lines)] = []  # noqa: RUF012
-    """What will come out: `a beats b on accuracy/val`, `a: loss/val < 0.1`, `a shows dead_units in 4 of 5`, …"""
-
-    @model_validator(mode="after")
-    def _one_of_two(self) -> StudyFile:
-        if (self.variants is None) == (self.grid is None):
-            path = () if self.grid is None else ("grid",)
-            raise refusal(Complaint(path, "give either variants (name: {key: value}) or a grid (key: [values])", True))
-        return self
-
-
-# ---------------------------------------------------------------- from a file to a study
-
-
 def load_study_config(source: str | Path, overrides: Sequence[str] = (), *, trust: bool = False) -> StudyConfig:
     """The study in a file, or a shipped one by its name, with `key=value` overrides: of the study, or of its base.
 
@@ -260,6 +85,16 @@ def load_study_config(source: str | Path, overrides: Sequence[str] = (), *, trus
     path = file_of(source, shipped_studies())
     text = read_text(path, "study", shipped_studies())
     return parse_study(text, str(path), overrides, trust=trust, folder=path.parent)
+
+
+def is_study_file(source: str | Path) -> bool:
+    """Whether a file, or the name of a shipped one, is a study rather than a config (by the keys at its margin)."""
+    try:
+        with file_of(source, shipped_studies()).open(encoding="utf-8") as file:
+            keys = re.findall(r"^(\w+):", file.read(MAX_CHARACTERS), re.MULTILINE)
+    except (OSError, ValueError):  # whoever reads it says what is wrong
+        return False
+    return not {"base", "variants", "grid"}.isdisjoint(keys)
 
 
 def parse_study(
@@ -273,28 +108,17 @@ def parse_study(
     """The study that a text holds; relative paths are taken from the `folder`. Raises ConfigError."""
     document = read_mapping(text, filename, "a study has at least name, question, base and variants")
     for_base = [each for each in overrides if not _is_for_study(document, each)]
-    told, problems = _checked(document)
+    told, problems = checked(document)
     base = _base_of(document, told, for_base, folder)
     if isinstance(base, list):
         raise ConfigError(in_order([*problems, *base]))
     config = validated(base.document, base.folder, trust=trust)
     wrong = config if isinstance(config, list) else []
-    problems += [base.told(problem) for problem in wrong]
-    changes = _changes_of(document, told)
-    configs: dict[str, Config] = {}
-    grown: dict[Problem, list[str]] = {}  # problem -> the variants that have it
-    for name, own in changes.items():
-        varied = _varied(name, own, document, base.document, folder, trust)
-        if isinstance(varied, Config):
-            configs[name] = varied
-            continue
-        for problem in varied:
-            if problem not in wrong:
-                grown.setdefault(_at_its_change(problem, own, document), []).append(name)
-    problems += [_naming(problem, names, gridded="grid" in told) for problem, names in grown.items()]
-    seeds = told.get("seeds", [0])
-    expectations, unclear = _expectations(document, told, list(changes), len(seeds), list(configs.values()))
-    problems += unclear
+    changes = _changes_of(told)
+    configs, worse = _configs_of(changes, document, base.document, wrong, folder, trust)
+    known = [*configs.values(), *([] if isinstance(config, list) else [config])]
+    expect, unclear = _expectations(document, told, changes, known)
+    problems += [*map(base.told, wrong), *worse, *unclear]
     if problems or isinstance(config, list):
         raise ConfigError(in_order(dict.fromkeys(problems)))
     return StudyConfig(
@@ -302,29 +126,12 @@ def parse_study(
         question=told["question"],
         base=config,
         variants={name: {change.key: change.value for change in own} for name, own in changes.items()},
-        axes={key: values for _, key, values in flat(told.get("grid") or {})},
-        seeds=tuple(seeds),
+        axes={key: values for _, key, values in flat(told["grid"] or {})},
+        seeds=tuple(told["seeds"]),
         figures=tuple(told["figures"]),
-        expect=tuple(expectations),
+        expect=tuple(expect),
         configs=configs,
     )
-
-
-def flat(overrides: Mapping[str, Any]) -> Iterator[tuple[Steps, str, Any]]:
-    """(where it is written, dotted key, value) of each override: sections are opened unless they name their kind."""
-    for key, value in overrides.items():
-        if key in _SECTIONS and isinstance(value, dict) and value and "kind" not in value:
-            yield from (((key, below), f"{key}.{below}", inner) for below, inner in value.items())
-        else:
-            yield (key,), key, value
-
-
-class _Change(NamedTuple):
-    """One override of a variant."""
-
-    written: Steps  # where in the study's file
-    key: str
-    value: Any
 
 
 class _Base(NamedTuple):
@@ -349,44 +156,12 @@ def _is_for_study(document: Document, text: str) -> bool:
         override(document, text)
     elif first == "seed":
         document.problems.append(Problem(text, None, None, "seed", "is for a run; a study has seeds: seeds=5"))
-    elif "=" in text and first not in Config.model_fields:
-        choices = among(first, [*own, *_SECTIONS])
+    elif "=" in text and first not in ("base", *Config.model_fields):
+        choices = among(first, [*own, *SECTIONS])
         document.problems.append(Problem(text, None, None, first, f"unknown key{choices}"))
     else:
         return False
     return True
-
-
-def _checked(document: Document) -> tuple[dict[str, Any], list[Problem]]:
-    """The fields that are right, and all that is wrong with the others."""
-    try:
-        return StudyFile.model_validate(document.data).model_dump(), list(document.problems)
-    except ValidationError as error:
-        details: list[Any] = error.errors(include_url=False)
-    problems = [*document.problems, *(problem for detail in details for problem in _explained(detail, document))]
-    wrong = {detail["loc"][0] for detail in details if detail["loc"]}
-    right = {
-        name: value for name, value in document.data.items() if name in StudyFile.model_fields and name not in wrong
-    }
-    if "seeds" in right:
-        right["seeds"] = _some_seeds(right["seeds"])
-    if "expect" in right:
-        right["expect"] = _some_lines(right["expect"])
-    return right, problems
-
-
-def _explained(detail: Any, document: Document) -> Iterator[Problem]:
-    key = detail["loc"][0] if detail["loc"] else ""
-    if detail["type"] == "extra_forbidden":
-        own = among(key, list(StudyFile.model_fields))
-        home = (
-            f'; did you mean "base.{key}"?' if key in _SECTIONS and closest(key, StudyFile.model_fields) is None else ""
-        )
-        yield document.problem((key,), f"unknown key{own}{home}", at_key=True)
-    elif detail["type"] == "missing":
-        yield document.problem((key,), "is missing")
-    else:
-        yield from explain_one(detail, document)
 
 
 def _base_of(
@@ -416,58 +191,40 @@ def _base_of(
     return base
 
 
-def _changes_of(document: Document, told: Mapping[str, Any]) -> dict[str, list[_Change]]:
+def _changes_of(told: Mapping[str, Any]) -> dict[str, list[Change]]:
     """Variant -> its overrides, in the order of the file."""
     if told.get("variants"):
         return {
-            name: [_Change(("variants", name, *path), key, value) for path, key, value in flat(overrides or {})]
+            name: [Change(("variants", name, *path), key, value) for path, key, value in flat(overrides or {})]
             for name, overrides in told["variants"].items()
         }
-    return dict(_combined(told["grid"])) if told.get("grid") else {}
+    return dict(combined(told["grid"])) if told.get("grid") else {}
 
 
-def _combined(grid: Mapping[str, Any]) -> Iterator[tuple[str, list[_Change]]]:
-    """Every combination of a grid's values, the last axis first: (name, its overrides)."""
-    axes = list(flat(grid))
-    last = Counter(key.rpartition(".")[2] for _, key, _ in axes)
-    choices = [
-        [_Change(("grid", *path, index), key, value) for index, value in enumerate(values)]
-        for path, key, values in axes
-    ]
-    for combination in itertools.product(*choices):
-        names = (short if last[short := change.key.rpartition(".")[2]] == 1 else change.key for change in combination)
-        yield (
-            ",".join(f"{name}={_word(change.value)}" for name, change in zip(names, combination, strict=True)),
-            list(combination),
-        )
+def _configs_of(
+    changes: Mapping[str, list[Change]],
+    study: Document,
+    base: Document,
+    wrong: list[Problem],
+    folder: Path | None,
+    trust: bool,
+) -> tuple[dict[str, Config], list[Problem]]:
+    """Variant -> its config where that is right, and what is wrong with the others beyond what is with the base."""
+    configs: dict[str, Config] = {}
+    found: dict[Problem, list[str]] = {}  # problem -> the variants that have it
+    for name, own in changes.items():
+        config = validated(_varied(name, own, study, base), folder, trust=trust)
+        if isinstance(config, Config):
+            configs[name] = config
+            continue
+        for problem in config:
+            if problem not in wrong:
+                found.setdefault(_at_its_change(problem, own, study), []).append(name)
+    return configs, [_naming(problem, names) for problem, names in found.items()]
 
 
-def _word(value: Any) -> str:
-    """A value as a part of a file's name."""
-    match value:
-        case dict():
-            return "-".join(map(_word, value.values()))
-        case list():
-            return "x".join(map(_word, value))
-        case float():
-            short = f"{value:g}"
-            text = (short if float(short) == value else repr(value)).replace("+", "")
-        case str():
-            text = value
-        case _:
-            text = json.dumps(value)
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", text)
-
-
-def _in(value: Any, values: list[Any]) -> bool:
-    """Whether it is among them; 1 and true are two."""
-    return any(type(each) is type(value) and each == value for each in values)
-
-
-def _varied(
-    name: str, changes: list[_Change], study: Document, base: Document, folder: Path | None, trust: bool
-) -> Config | list[Problem]:
-    """The config of a variant, or all that is wrong with it, its base's own problems too."""
+def _varied(name: str, changes: list[Change], study: Document, base: Document) -> Document:
+    """The base with a variant's changes, each at its place in the study's file."""
     varied = base.part(())
     varied.problems = list(base.problems)
     for change in changes:
@@ -477,10 +234,10 @@ def _varied(
         except LookupError as error:
             varied.problems.append(Problem(*place, change.key, error.args[0]))
     varied.data["name"] = name
-    return validated(varied, folder, trust=trust)
+    return varied
 
 
-def _at_its_change(problem: Problem, changes: list[_Change], study: Document) -> Problem:
+def _at_its_change(problem: Problem, changes: list[Change], study: Document) -> Problem:
     """A problem of a variant, told where the study's file makes it: at one of the variant's changes."""
     place = (problem.file, problem.line, problem.column)
     for change in changes:
@@ -494,24 +251,29 @@ def _at_its_change(problem: Problem, changes: list[_Change], study: Document) ->
     return Problem(*study.place(near.written, at_key=True), _joined(near, near.key), message)
 
 
-def _joined(change: _Change, path: str) -> str:
+def _joined(change: Change, path: str) -> str:
     return ".".join([*map(str, change.written[: 2 if change.written[0] == "variants" else 1]), path])
 
 
-def _naming(problem: Problem, variants: list[str], *, gridded: bool) -> Problem:
+def _naming(problem: Problem, variants: list[str]) -> Problem:
     """A problem of a grid's variants with the name of the first of them; a named one's is in the path."""
+    if not problem.path.startswith("grid."):
+        return problem
     more = f" and {len(variants) - 1} more" if len(variants) > 1 else ""
-    suffix = f" (in {variants[0]}{more})" if gridded else ""
-    return dataclasses.replace(problem, message=f"{problem.message}{suffix}")
+    return dataclasses.replace(problem, message=f"{problem.message} (in {variants[0]}{more})")
 
 
 def _expectations(
-    document: Document, told: Mapping[str, Any], variants: list[str], seeds: int, configs: list[Config]
+    document: Document, told: Mapping[str, Any], changes: Mapping[str, list[Change]], configs: list[Config]
 ) -> tuple[list[Expectation], list[Problem]]:
     """What will come out, and what is not clear about it. Nothing is judged before the variants are known."""
+    named = document.data.get("variants")
+    variants = named if isinstance(named, dict) else changes  # wrong ones too
+    metrics, seeds = _metrics(configs) if configs else None, len(told.get("seeds", [0]))
     clear, unclear = [], []
-    metrics = _metrics(configs) if configs else None
     for index, line in enumerate(told.get("expect", []) if variants else []):
+        if not isinstance(line, str):  # told already
+            continue
         try:
             clear.append(parse_expectation(line, variants, seeds, metrics))
         except UnclearExpectationError as error:

@@ -137,7 +137,7 @@ def _exploding_at_start(run: Run, limit: float) -> list[Finding]:
     sizes = np.array([math.prod(start.facts["layers"][i]["shape"] or [1]) for i in known], float)
     with np.errstate(divide="ignore", invalid="ignore"):
         forward_logs = np.log(norms[known] / np.sqrt(sizes)[:, None])
-    forward = interval(forward_logs[-1] - forward_logs[0])
+        forward = interval(forward_logs[-1] - forward_logs[0])  # NaN where all weights are zero
     worse = max(backward.low, forward.low if math.isfinite(forward.low) else -math.inf)
     if not worse > limit:
         return []

@@ -1,6 +1,7 @@
 """The small files of a run directory: JSON, written whole or not at all. NaN and Inf become null.
 
 write_json(directory / "summary.json", {"status": "completed", "metrics": {"val": {"loss": 0.1}}})
+with claimed(directory, "training this run"): ...      # nobody else does meanwhile
 """
 
 from __future__ import annotations
@@ -20,6 +21,11 @@ import numpy as np
 from nnvis.errors import InputError, RunError
 from nnvis.record.vocabulary import Finding, Remedy
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
 _NOT_OURS = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ENOENT}
 
@@ -35,6 +41,26 @@ def disk_errors(path: Path) -> Iterator[None]:
             raise InputError(f"{problem}; choose a folder that can be written to") from None
         advice = "; free some space, then resume the run" if error.errno in _NO_SPACE else ""
         raise RunError(problem + advice) from None
+
+
+@contextmanager
+def claimed(directory: Path, doing: str) -> Iterator[None]:
+    """Nobody else is `doing` this in the directory meanwhile; a claim ends with its process, however that ends.
+
+    Raises InputError where somebody is.
+    """
+    if fcntl is None:
+        yield
+        return
+    handle = os.open(directory, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InputError(f"{directory}: another process is {doing} right now") from None
+        yield
+    finally:
+        os.close(handle)
 
 
 def write_json(path: str | Path, data: Any) -> None:

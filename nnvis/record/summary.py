@@ -1,14 +1,26 @@
 """summary.json: how a run ended, in the same words for `nnvis train` and for a watched loop.
 
 write_json(directory / "summary.json", run_summary("completed", steps=690, seconds=12.5, ...))
+run_status(directory)      # "completed"
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Literal
 
+from nnvis.record.files import read_json
+
 Status = Literal["completed", "interrupted", "diverged", "stopped", "failed"]
+ENDED = ("completed", "diverged", "stopped")
+"""A run of one of these does not go on."""
+
+
+def run_status(directory: Path) -> str | None:
+    """How the run in a directory ended; None while it has not, or was killed."""
+    summary = directory / "summary.json"
+    return read_json(summary).get("status") if summary.exists() else None
 
 
 def run_summary(

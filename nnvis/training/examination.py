@@ -1,6 +1,6 @@
 """Checks while training runs: measured when due, judged at once, told when a finding becomes certain.
 
-examination = Examination(checker, Schedule(total_steps=690), log, budget=690, tell=print)
+examination = Examination(checker, Schedule(total_steps=690), log, budget=690, tell=progress.found)
 examination.look(step)          # after every update; cheap where no check is due
 examination.stopped_by          # the finding that `stop_on` ends the run for
 """
@@ -32,10 +32,13 @@ class Examination:
         earlier: Sequence[Check] = (),
         budget: int | None = None,
         stop_on: Collection[str] = (),
-        tell: Callable[[str], None] = lambda text: None,
+        tell: Callable[[str, str], None] = lambda symptom, text: None,
         picture: Picture = lambda finding: None,
     ) -> None:
-        """`earlier`: the checks of a run that goes on; `budget`: its updates, where known; `picture`: draws a PNG."""
+        """`earlier`: the checks of a run that goes on; `budget`: its updates, where known; `picture`: draws a PNG.
+
+        `tell` gets a finding's symptom, and a line that says all of it.
+        """
         self._checker, self._schedule, self._log = checker, schedule, log
         self._checks = list(earlier)
         self._budget, self._stop_on = budget, stop_on
@@ -101,7 +104,7 @@ class Examination:
         return [finding for finding in diagnose(run) if finding.severity == "error"]
 
     def _announce(self, finding: Finding, step: int) -> None:
-        self._tell(f"step {step:,}: {finding.symptom}: {finding.evidence}")
+        self._tell(finding.symptom, f"step {step:,}: {finding.symptom}: {finding.evidence}")
         self._log.text(step, f"findings/{finding.symptom}", as_markdown(finding))
         self._undrawn.append(finding)
 

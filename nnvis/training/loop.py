@@ -18,12 +18,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from nnvis.interrupts import Interrupt
 from nnvis.training.batches import Batches, Rows
 from nnvis.training.checkpoints import Cadence, save_checkpoint
 from nnvis.training.divergence import diverged
 from nnvis.training.evaluation import evaluate
 from nnvis.training.examination import Examination
-from nnvis.training.interrupts import Interrupt
 from nnvis.training.learner import Learner, NonfiniteError, Passes, Placed
 from nnvis.training.optimizers import needs_closure
 from nnvis.training.progress import Quiet

@@ -5,7 +5,8 @@
         progress.step(10, loss)                                   # after every step: cheap
         progress.epoch(10, {"loss/epoch": 0.4, "loss/val": 0.5})  # after every evaluation
 
-Everything goes to stderr, so that a command's result stays alone on stdout.
+Everything goes to stderr, so that a command's result stays alone on stdout. Who trains many runs gives
+`nnvis.experiment.train` a `follow` that makes its own.
 """
 
 from __future__ import annotations
@@ -13,8 +14,9 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
+from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -39,6 +41,14 @@ class Quiet(AbstractContextManager["Quiet"]):
 
     def epoch(self, step: int, scalars: Mapping[str, float]) -> None:
         """An evaluation after so many steps."""
+
+    def found(self, symptom: str, text: str) -> None:
+        """A finding has become certain; `text` says all of it."""
+        self.say(text)
+
+
+Follow = Callable[[Path, int, int], Quiet]
+"""(run's directory, its steps in all, the step it begins with) -> what is told of the run."""
 
 
 class Lines(Quiet):

@@ -2,7 +2,6 @@
 
 directory = new_run_directory(Path("runs"), config)           # with config.yaml and environment.json
 directory = unfinished_run(Path("runs"), "digits-mlp", True)  # the newest one that can go on
-with claimed(directory): ...                                  # nobody else trains in it
 """
 
 from __future__ import annotations
@@ -13,8 +12,6 @@ import platform
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -25,16 +22,11 @@ import torch
 
 from nnvis.config import Config, dump_config, flatten
 from nnvis.errors import InputError
-from nnvis.record import read_json, write_json
+from nnvis.record import write_json
 from nnvis.record.files import disk_errors
+from nnvis.record.summary import ENDED, run_status
 from nnvis.training.devices import device_name
 
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None
-
-_ENDED = ("completed", "diverged", "stopped")
 _MAY_DIFFER = ("training.device", "training.threads")
 
 
@@ -65,25 +57,19 @@ def unfinished_run(runs: Path, name: str, resume: Literal[True] | str | Path) ->
         directory = Path(resume)
         if not (directory / "config.yaml").is_file():
             raise InputError(f"{directory}: no run to resume: there is no config.yaml in it")
-        if status(directory) in _ENDED:
+        if run_status(directory) in ENDED:
             raise InputError(
-                f"{directory}: cannot be resumed: the run is {status(directory)}; start a new one without --resume"
+                f"{directory}: cannot be resumed: the run is {run_status(directory)}; start a new one without --resume"
             )
         return directory
     started = [path for path in (runs / name).glob("*-seed*") if (path / "config.yaml").is_file()]
-    unfinished = [path for path in started if status(path) not in _ENDED]
+    unfinished = [path for path in started if run_status(path) not in ENDED]
     if not unfinished:
         found = (
             f"all {len(started)} runs in {runs / name} have ended" if started else f"there are no runs in {runs / name}"
         )
         raise InputError(f"nothing to resume: {found}; start a new one without --resume")
     return max(unfinished, key=lambda path: (_number(path), path.stat().st_mtime))
-
-
-def status(directory: Path) -> str | None:
-    """How the run ended; None while it has not, or was killed."""
-    summary = directory / "summary.json"
-    return read_json(summary).get("status") if summary.exists() else None
 
 
 def resumed_config(given: Config, saved: Config, directory: Path) -> Config:
@@ -109,23 +95,6 @@ def resumed_config(given: Config, saved: Config, directory: Path) -> Config:
         "threads": given.training.threads or saved.training.threads,
     }
     return saved.model_copy(update={"training": saved.training.model_copy(update=places)})
-
-
-@contextmanager
-def claimed(directory: Path) -> Iterator[None]:
-    """Nobody else trains in this directory meanwhile; a claim ends with its process, however that ends."""
-    if fcntl is None:
-        yield
-        return
-    handle = os.open(directory, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise InputError(f"{directory}: another process is training this run right now") from None
-        yield
-    finally:
-        os.close(handle)
 
 
 def environment(device: torch.device) -> dict[str, Any]:

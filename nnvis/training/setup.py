@@ -107,7 +107,7 @@ def examine(
     log: EventLog,
     steps: int,
     *,
-    tell: Callable[[str], None],
+    tell: Callable[[str, str], None],
     picture: Picture,
 ) -> Examination:
     """What looks at fixed rows of the splits while training runs; at nothing where that is off."""

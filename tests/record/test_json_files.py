@@ -14,6 +14,7 @@ import pytest
 
 from nnvis.errors import InputError, RunError
 from nnvis.record import Finding, Remedy, read_findings, read_json, write_findings, write_json
+from nnvis.record.files import claimed
 
 
 def test_what_is_not_json_becomes_plain(tmp_path: Path) -> None:
@@ -89,3 +90,16 @@ def test_findings_survive(tmp_path: Path) -> None:
     path.write_text('{"findings": [{"symptom": "x"}]}')
     with pytest.raises(InputError, match=r"findings\.json: not a list of findings: "):
         read_findings(path)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs locks on directories")
+def test_one_at_a_time_in_a_directory(tmp_path: Path) -> None:
+    sentence = "another process is training this run right now"
+    with (
+        claimed(tmp_path, "training this run"),
+        pytest.raises(InputError, match=sentence),
+        claimed(tmp_path, "training this run"),
+    ):
+        pass
+    with claimed(tmp_path, "training this run"):
+        pass

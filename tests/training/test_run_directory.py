@@ -1,4 +1,4 @@
-"""Run directories: new for every run, found again, claimed by one process."""
+"""Run directories: new for every run, found again."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 from nnvis.config import Config, load_config
 from nnvis.errors import InputError
 from nnvis.record import read_json, write_json
-from nnvis.training.run_directory import claimed, new_run_directory, resumed_config, unfinished_run
+from nnvis.training.run_directory import new_run_directory, resumed_config, unfinished_run
 
 Configured = Callable[..., Config]
 
@@ -48,15 +48,6 @@ def test_the_newest_unfinished_run_is_found(tmp_path: Path, configured: Configur
         unfinished_run(tmp_path, "tiny", runs[10])
     with pytest.raises(InputError, match="no run to resume"):
         unfinished_run(tmp_path, "tiny", tmp_path)
-
-
-@pytest.mark.skipif(os.name != "posix", reason="needs locks on directories")
-def test_one_run_at_a_time_in_a_directory(tmp_path: Path) -> None:
-    sentence = "another process is training this run right now"
-    with claimed(tmp_path), pytest.raises(InputError, match=sentence), claimed(tmp_path):
-        pass
-    with claimed(tmp_path):
-        pass
 
 
 @pytest.mark.parametrize(

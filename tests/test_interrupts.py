@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from nnvis.training.interrupts import interruptible, resumable
+from nnvis.interrupts import interruptible, resumable
 
 
 @pytest.mark.parametrize("first", [signal.SIGINT, signal.SIGTERM])
