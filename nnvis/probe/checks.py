@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,10 +24,13 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.modules.module import register_module_forward_hook
 from torch.nn.parallel import DistributedDataParallel
+from torch.utils.hooks import RemovableHandle
 
 from nnvis.probe import references
 from nnvis.probe.layers import Layer, find_layers, first_tensor, unit_dim, unit_dim_of
+from nnvis.probe.parameters import gradient_values
 from nnvis.probe.references import LossFacts, LossFunction
+from nnvis.probe.statistics import SAFE_NORMS
 from nnvis.probe.structure import Graph
 from nnvis.probe.untouched import on_the_side
 from nnvis.record.vocabulary import Check, FloatArray
@@ -80,9 +85,12 @@ class Checker:
         val: Rows | None = None,
         forward: Callable[[Any], Any] | None = None,
         most_rows: int | None = None,
+        gradient_rows: int = GRADIENT_ROWS,
     ) -> None:
-        """`forward` calls the model, in autocast say. Of more than 1024 rows some are picked, always the same;
-        `most_rows` is how many it was at most, where a run goes on.
+        """`forward` calls the model, in autocast say. Of more than 1024 rows some are picked, always the same.
+
+        `most_rows`: at most so many, where that is known before, from a plan or from the run that goes on; of them
+        the first `gradient_rows` are those that gradients are taken of, and so many are passed at a time.
 
         `loss_fn` is called many times in a check. What a module holds is afterwards as it was; what a plain function
         keeps between its calls is not seen, and so not put back: make a module of it.
@@ -94,12 +102,12 @@ class Checker:
         self._loss_fn = loss_fn
         self._aside = nn.ModuleList([m for m in (self._model, loss_fn) if isinstance(m, nn.Module)])
         self._forward = forward or self._call
-        self._rows = rows.some(MOST_ROWS)
+        self._rows = rows.some(most_rows or MOST_ROWS)
         if len(self._rows) < LEAST_ROWS:
             raise ValueError(f"a check needs at least {LEAST_ROWS} rows, got {len(self._rows)}")
         self._batches = min(BATCHES, len(self._rows))  # the XOR table has four rows
-        self._most_rows = most_rows
-        self._val = val.some(MOST_ROWS) if val is not None and len(val) else None
+        self._most_rows, self._piece = most_rows, gradient_rows
+        self._val = val.some(most_rows or MOST_ROWS) if val is not None and len(val) else None
         self._facts: dict[str, Any] = {}
         self._graph: Graph | None = None
         self._twins = True  # whether there were any, so that they have to be looked for again
@@ -109,29 +117,28 @@ class Checker:
     def check(self, step: int) -> Check:
         """Measures the model as it is now, after so many updates."""
         rows = self._rows
-        watched = min(GRADIENT_ROWS, len(rows)) // self._batches * self._batches
+        watched = min(self._piece, len(rows)) // self._batches * self._batches
         seen = _Seen(self._model, watched, self._batches)
-        with on_the_side(self._aside):
+        with on_the_side(self._aside) as side:
             outputs, loss, losses = self._with_gradients(rows.part(0, watched), seen)
             if not self._facts:
                 rows = self._keep_rows(seen)
             parts = [outputs]
-            for start in range(watched, len(rows), GRADIENT_ROWS):
+            for start in range(watched, len(rows), self._piece):
                 with torch.no_grad(), seen.looking(gradients=False):
-                    parts.append(self._forward(rows.part(start, start + GRADIENT_ROWS).inputs))
+                    parts.append(self._forward(rows.part(start, start + self._piece).inputs))
             outputs = _joined(parts)
             once = self._look_once(outputs, seen) if not self._facts else {}
             values = {**seen.values(), **self._of_outputs(outputs, losses), **once}
             if self._graph and self._twins:
                 values["diagnosis_duplicate_fraction"] = shares = seen.twins(self._graph)
                 self._twins = bool(np.nan_to_num(shares).any())
-        if self._val is not None:
-            values["diagnosis_row_loss_val"] = self._losses_in_eval_mode(self._val)
-            if any(isinstance(m, _NormBase) and m.track_running_stats for m in self._model.modules()):
-                values["diagnosis_row_loss_eval"] = self._losses_in_eval_mode(self._rows)
-        values["diagnosis_nonfinite"] = np.array(
-            [_nonfinite(outputs), _nonfinite(loss), sum(_nonfinite(g) for g in seen.gradients)], float
-        )
+            if self._val is not None:
+                side.validate()
+                values["diagnosis_row_loss_val"] = self._losses(self._val)
+                if any(isinstance(m, _NormBase) and m.track_running_stats for m in self._model.modules()):
+                    values["diagnosis_row_loss_eval"] = self._losses(self._rows)
+        values["diagnosis_nonfinite"] = np.array([_nonfinite(outputs), _nonfinite(loss), float(seen.nonfinite)], float)
         return Check(step, values, self._facts)
 
     def _keep_rows(self, seen: _Seen) -> Rows:
@@ -150,20 +157,20 @@ class Checker:
 
     def _with_gradients(self, rows: Rows, seen: _Seen) -> tuple[Any, Tensor, FloatArray]:
         """Outputs, loss, and the loss of these rows and of half of them."""
-        parameters = [p for p in self._model.parameters() if p.requires_grad]
         with torch.enable_grad(), seen.looking(gradients=True):
             inputs = _requiring_gradient(rows.inputs)
             outputs = self._forward(inputs)
             loss = self._loss_fn(outputs, rows.targets)
             loss = loss if loss.dim() == 0 else loss.mean()
-            sources = [*parameters, *_tensors(inputs)]
-            sources = [s for s in sources if s.requires_grad]
-            reached = loss.requires_grad and sources
-            grads = torch.autograd.grad(loss, sources, allow_unused=True) if reached else [None] * len(sources)
-        seen.read_parameters(dict(zip(map(id, sources), grads, strict=True)))
-        tensor = first_tensor(outputs)
-        if self._graph is None and tensor is not None:
-            self._graph = Graph(tensor, seen.affine)
+            tensor = first_tensor(outputs)
+            if self._graph is None and tensor is not None:
+                self._graph = Graph(tensor, seen.affine)
+            seen.affine = {}
+            parameters = [p for p in self._model.parameters() if p.requires_grad]
+            sources = [*parameters, *(t for t in _tensors(inputs) if t.requires_grad)]
+            if loss.requires_grad and sources:
+                with seen.parameters_looked_at(parameters):
+                    torch.autograd.grad(loss, sources, allow_unused=True)
         half = len(rows) // 2
         with torch.no_grad():
             outputs = _detached(outputs)
@@ -194,9 +201,10 @@ class Checker:
             return outputs.argmax(dim=1)
         return (outputs.reshape(len(outputs)) > (0.0 if self._loss.kind == "binary_cross_entropy" else 0.5)).long()
 
-    def _losses_in_eval_mode(self, rows: Rows) -> FloatArray:
-        with on_the_side(self._aside, own_statistics=False), torch.no_grad():
-            parts = [self._forward(rows.part(i, i + GRADIENT_ROWS).inputs) for i in range(0, len(rows), GRADIENT_ROWS)]
+    def _losses(self, rows: Rows) -> FloatArray:
+        """(N,) of rows passed as they are."""
+        with torch.no_grad():
+            parts = [self._forward(rows.part(i, i + self._piece).inputs) for i in range(0, len(rows), self._piece)]
             losses = references.rows_loss(self._loss_fn, _joined(parts), rows.targets)
         return np.full(len(rows), np.nan) if losses is None else _array(losses)
 
@@ -276,7 +284,7 @@ class _Seen:
     batches: int  # that these are taken in
     calls: dict[str, _Call] = field(default_factory=dict)
     affine: dict[Any, str] = field(default_factory=dict)  # node of the graph -> layer
-    gradients: list[Tensor] = field(default_factory=list)
+    nonfinite: int = 0  # NaN and Inf among the gradients
     _with_gradients: bool = False
 
     def __post_init__(self) -> None:
@@ -284,12 +292,43 @@ class _Seen:
         self._counts: dict[str, int] = {}
         self._unit_dim = -1
         self._parameter_norms: dict[str, float] = {}
+        self._handles: list[RemovableHandle] = []
 
-    def looking(self, *, gradients: bool) -> Any:
-        """While inside, forward passes are looked at."""
+    @contextmanager
+    def looking(self, *, gradients: bool) -> Iterator[None]:
+        """While inside, forward passes are looked at. No hook stays on a graph: it would keep itself alive."""
         self._with_gradients = gradients
         self._counts, self._unit_dim = {}, -1
-        return _Handle(register_module_forward_hook(self._after_forward))
+        self._handles = [register_module_forward_hook(self._after_forward)]
+        try:
+            yield
+        finally:
+            for handle in self._handles:
+                handle.remove()
+
+    @contextmanager
+    def parameters_looked_at(self, parameters: Sequence[nn.Parameter]) -> Iterator[None]:
+        """While inside, their gradients are read one by one, and none of them is kept."""
+        squares: dict[int, Tensor] = {}
+
+        def read(parameter: nn.Parameter, gradient: Tensor) -> Tensor | None:
+            values = gradient_values(gradient.detach())
+            squares[id(parameter)] = torch.linalg.vector_norm(values, dtype=torch.float64).square()
+            return None if gradient.is_sparse else gradient.new_zeros(()).expand_as(gradient)
+
+        before = [parameter._backward_hooks for parameter in parameters]
+        handles = [parameter.register_hook(partial(read, parameter)) for parameter in parameters]
+        try:
+            yield
+        finally:
+            for parameter, handle, hooks in zip(parameters, handles, before, strict=True):
+                handle.remove()
+                if hooks is None:
+                    parameter._backward_hooks = None
+        for layer in self._by_module.values():
+            own = [squares[id(p)] for p in layer.parameters if id(p) in squares]
+            if own:
+                self._parameter_norms[layer.name] = float(torch.stack(own).sum().sqrt())
 
     def _after_forward(self, module: nn.Module, inputs: Any, output: Any) -> None:
         self._unit_dim = unit_dim(module, output, self._unit_dim)
@@ -308,22 +347,20 @@ class _Seen:
         if self._with_gradients:
             call.norm = self._norms(x.detach())
             if x.requires_grad:
-                x.register_hook(lambda gradient: self._gradient_arrived(call, gradient))
+                self._handles.append(x.register_hook(partial(self._gradient_arrived, call)))
             if is_affine(module) and x.grad_fn is not None:
                 self.affine[x.grad_fn] = layer.name
 
     def _gradient_arrived(self, call: _Call, gradient: Tensor) -> None:
-        self.gradients.append(gradient.detach())
         call.grad_norm = self._norms(gradient.detach())
+        if not bool(torch.isfinite(call.grad_norm).all()):
+            self.nonfinite += _nonfinite(gradient)
 
     def _norms(self, x: Tensor) -> Tensor:
         """(P,) root mean square over each probe batch's rows of their L2 norms."""
-        x = x.double() if x.dtype == torch.float64 else x.float()
-        peak = x.abs().max().clamp_min(1e-300 if x.dtype == torch.float64 else 1e-38)
         if len(x) != self.rows:  # time comes first, say: rows cannot be told apart
-            return ((x / peak).square().sum() / self.rows).sqrt().mul(peak).double().expand(self.batches)
-        squares = (x / peak).reshape(self.batches, -1).square().sum(dim=1) / (self.rows / self.batches)
-        return squares.sqrt().double() * peak.double()
+            return (_row_norms(x.reshape(1, -1)) / math.sqrt(self.rows)).expand(self.batches)
+        return _row_norms(x.reshape(self.batches, -1)) / math.sqrt(self.rows / self.batches)
 
     def _read_slopes(self, call: _Call, module: nn.Module, z: Tensor | None, y: Tensor) -> None:
         slope = normalised_slope(module, z, y)
@@ -331,21 +368,12 @@ class _Seen:
             return
         units = unit_dim_of(slope, self._unit_dim)
         others = [d for d in range(slope.dim()) if d != units]
-        total, active = slope.double().sum(others), (slope != 0).any(dim=0) if len(others) == 1 else None
-        if active is None:
-            active = (slope != 0).sum(others) > 0
+        total, active = slope.sum(others, dtype=torch.float64), slope.amax(others) != 0
         if call.slope_sum is None or call.slope_any is None:
             call.slope_sum, call.slope_any = total, active
         elif call.slope_sum.shape == total.shape:
             call.slope_sum, call.slope_any = call.slope_sum + total, call.slope_any | active
         call.slope_count += slope.numel() // slope.shape[units]
-
-    def read_parameters(self, grads: Mapping[int, Tensor | None]) -> None:
-        for layer in self._by_module.values():
-            own = [g for p in layer.parameters if (g := grads.get(id(p))) is not None]
-            if own:
-                norms = [torch.linalg.vector_norm(g.detach(), dtype=torch.float64) for g in own]
-                self._parameter_norms[layer.name] = float(torch.stack(norms).norm())
 
     def products_a_row(self) -> int:
         """About how many multiplications a row takes on its way forward: each weight, at each place."""
@@ -400,15 +428,15 @@ class _Seen:
         return np.array([shares.get(name, math.nan) for name in self.calls])
 
 
-class _Handle:
-    def __init__(self, handle: Any) -> None:
-        self._handle = handle
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, *exception: object) -> None:
-        self._handle.remove()
+def _row_norms(x: Tensor) -> Tensor:
+    """(B,) float64 L2 norms of the rows of (B, n), right for 1e-23 and for 1e20."""
+    quick = torch.linalg.vector_norm(x, dim=1).double()
+    low, high = SAFE_NORMS
+    if x.dtype is torch.float32 and bool(((quick > low) & (quick < high)).all()):
+        return quick
+    x = x.double()
+    peak = x.abs().amax().clamp_min(1e-300)
+    return torch.linalg.vector_norm(x / peak, dim=1) * peak
 
 
 def is_affine(module: nn.Module) -> bool:

@@ -1,7 +1,9 @@
 """A model run on the side, between two steps of its training, which leaves no trace.
 
-with on_the_side(model):
+with on_the_side(model) as side:
     model(inputs)       # no dropout; batch norm by the batch's own statistics; nothing is updated
+    side.validate()
+    model(inputs)       # as in validation: batch norm by its running statistics
 """
 
 from __future__ import annotations
@@ -21,28 +23,45 @@ from torch.nn.modules.batchnorm import _NormBase
 
 
 @contextmanager
-def on_the_side(model: nn.Module, *, own_statistics: bool = True) -> Iterator[None]:
+def on_the_side(model: nn.Module) -> Iterator[Side]:
     """Eval mode inside, but norm layers use the statistics of the batch at hand, as they do in training.
 
-    With `own_statistics=False` they use their running ones, as in validation. What modules hold (modes, parameters,
-    buffers, attributes of their own) and random numbers (python's, numpy's, torch's on every device of the model) are
-    afterwards as they were. Modes are set without `train()` and `eval()`, where some models merge weights.
+    What modules hold (modes, parameters, buffers, attributes of their own) and random numbers (python's, numpy's,
+    torch's on every device of the model) are afterwards as they were. Modes are set without `train()` and `eval()`,
+    where some models merge weights.
     """
-    modules = list(model.modules())
-    modes = [(module, module.training) for module in modules]
-    held = _Held(model)
+    modes = [(module, module.training) for module in model.modules()]
+    side = Side(model)
     with _random_numbers_kept(model):
         try:
-            for module in modules:
-                # cuDNN goes backward through recurrent layers in training mode only
-                module.training = isinstance(module, nn.RNNBase) and not module.dropout
-                if own_statistics and isinstance(module, _NormBase) and not isinstance(module, nn.SyncBatchNorm):
-                    module.training, module.track_running_stats = True, False  # the other waits for other processes
-            yield
+            side.train()
+            yield side
         finally:
             for module, mode in modes:
                 module.training = mode
-            held.put_back()
+            side.held.put_back()
+
+
+class Side:
+    """Which statistics norm layers go by while a model runs on the side."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self._modules = list(model.modules())
+        self.held = _Held(model)
+
+    def train(self) -> None:
+        """By those of the batch at hand."""
+        for module in self._modules:
+            # cuDNN goes backward through recurrent layers in training mode only
+            module.training = isinstance(module, nn.RNNBase) and not module.dropout
+            if isinstance(module, _NormBase) and not isinstance(module, nn.SyncBatchNorm):
+                module.training, module.track_running_stats = True, False  # the other waits for other processes
+
+    def validate(self) -> None:
+        """By their running ones; what passes so far have changed is put back."""
+        self.held.put_back()
+        for module in self._modules:
+            module.training = isinstance(module, nn.RNNBase) and not module.dropout
 
 
 class _Held:
