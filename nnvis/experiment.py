@@ -33,7 +33,7 @@ from nnvis.training.progress import progress_for
 from nnvis.training.randomness import seeded
 from nnvis.training.recording import Recording
 from nnvis.training.run_directory import claimed, new_run_directory, resumed_config, unfinished_run
-from nnvis.training.setup import build_batches, build_learner, describe, examine, length_of, place, resolve, with_loss
+from nnvis.training.setup import build_batches, build_learner, checks_of, describe, examine, length_of, place, resolve, with_loss
 from nnvis.training.state import State
 
 
@@ -100,9 +100,8 @@ def _train_in(directory: Path, config: Config, splits: Splits, learner: Learner,
     with progress_for(quiet=quiet, total_steps=steps, first_step=state.step) as progress:
         progress.say(describe(config, splits, learner, state))
         recording.say = progress.say
-        examination = examine(
-            config, learner, placed, log, steps, tell=progress.say, picture=partial(_picture, directory, figures)
-        )
+        plan, picture = checks_of(config, splits, learner), partial(_picture, directory, figures)
+        examination = examine(config, learner, placed, log, plan, tell=progress.say, picture=picture)
         train, val = placed["train"], placed.get("val")
         loop = Loop(learner, batches, train, val, length, state, recording, progress, examination, directory)
         illustrate = partial(_illustrate, figures)

@@ -30,12 +30,12 @@ from nnvis.probe import references
 from nnvis.probe.layers import Layer, find_layers, first_tensor, unit_dim, unit_dim_of
 from nnvis.probe.parameters import gradient_values
 from nnvis.probe.references import LossFacts, LossFunction
+from nnvis.probe.schedule import MOST_ROWS
 from nnvis.probe.statistics import SAFE_NORMS
 from nnvis.probe.structure import Graph
 from nnvis.probe.untouched import on_the_side
 from nnvis.record.vocabulary import Check, FloatArray
 
-MOST_ROWS = 1024
 GRADIENT_ROWS = 256
 MOST_PRODUCTS = 150_000_000
 """Of large networks so many rows are looked at, 256 at least, as take this number of multiplications forward."""
@@ -86,11 +86,12 @@ class Checker:
         forward: Callable[[Any], Any] | None = None,
         most_rows: int | None = None,
         gradient_rows: int = GRADIENT_ROWS,
+        at_once: int = GRADIENT_ROWS,
     ) -> None:
         """`forward` calls the model, in autocast say. Of more than 1024 rows some are picked, always the same.
 
         `most_rows`: at most so many, where that is known before, from a plan or from the run that goes on; of them
-        the first `gradient_rows` are those that gradients are taken of, and so many are passed at a time.
+        the first `gradient_rows` are those that gradients are taken of; the others are passed so many `at_once`.
 
         `loss_fn` is called many times in a check. What a module holds is afterwards as it was; what a plain function
         keeps between its calls is not seen, and so not put back: make a module of it.
@@ -106,7 +107,7 @@ class Checker:
         if len(self._rows) < LEAST_ROWS:
             raise ValueError(f"a check needs at least {LEAST_ROWS} rows, got {len(self._rows)}")
         self._batches = min(BATCHES, len(self._rows))  # the XOR table has four rows
-        self._most_rows, self._piece = most_rows, gradient_rows
+        self._most_rows, self._gradient_rows, self._at_once = most_rows, gradient_rows, at_once
         self._val = val.some(most_rows or MOST_ROWS) if val is not None and len(val) else None
         self._facts: dict[str, Any] = {}
         self._graph: Graph | None = None
@@ -117,16 +118,16 @@ class Checker:
     def check(self, step: int) -> Check:
         """Measures the model as it is now, after so many updates."""
         rows = self._rows
-        watched = min(self._piece, len(rows)) // self._batches * self._batches
+        watched = min(self._gradient_rows, len(rows)) // self._batches * self._batches
         seen = _Seen(self._model, watched, self._batches)
         with on_the_side(self._aside) as side:
             outputs, loss, losses = self._with_gradients(rows.part(0, watched), seen)
             if not self._facts:
                 rows = self._keep_rows(seen)
             parts = [outputs]
-            for start in range(watched, len(rows), self._piece):
+            for start in range(watched, len(rows), self._at_once):
                 with torch.no_grad(), seen.looking(gradients=False):
-                    parts.append(self._forward(rows.part(start, start + self._piece).inputs))
+                    parts.append(self._forward(rows.part(start, start + self._at_once).inputs))
             outputs = _joined(parts)
             once = self._look_once(outputs, seen) if not self._facts else {}
             values = {**seen.values(), **self._of_outputs(outputs, losses), **once}
@@ -136,7 +137,7 @@ class Checker:
             if self._val is not None:
                 side.validate()
                 values["diagnosis_row_loss_val"] = self._losses(self._val)
-                if any(isinstance(m, _NormBase) and m.track_running_stats for m in self._model.modules()):
+                if has_running_statistics(self._model):
                     values["diagnosis_row_loss_eval"] = self._losses(self._rows)
         values["diagnosis_nonfinite"] = np.array([_nonfinite(outputs), _nonfinite(loss), float(seen.nonfinite)], float)
         return Check(step, values, self._facts)
@@ -204,7 +205,7 @@ class Checker:
     def _losses(self, rows: Rows) -> FloatArray:
         """(N,) of rows passed as they are."""
         with torch.no_grad():
-            parts = [self._forward(rows.part(i, i + self._piece).inputs) for i in range(0, len(rows), self._piece)]
+            parts = [self._forward(rows.part(i, i + self._at_once).inputs) for i in range(0, len(rows), self._at_once)]
             losses = references.rows_loss(self._loss_fn, _joined(parts), rows.targets)
         return np.full(len(rows), np.nan) if losses is None else _array(losses)
 
@@ -217,6 +218,7 @@ class Checker:
             self._facts = {
                 "rows": len(self._rows),
                 "most_rows": self._most_rows,
+                "gradient_rows": self._gradient_rows,
                 "val_rows": len(self._val) if self._val is not None else 0,
                 "layers": seen.table(),
                 "inputs": _input_facts(self._rows.inputs),
@@ -229,9 +231,9 @@ class Checker:
             self._classes = _classes(targets, tensor)
             values = {}
             if isinstance(targets, Tensor) and isinstance(outputs, Tensor):
-                with torch.no_grad():
-                    linear = references.linear_loss(self._loss, self._rows.inputs, targets, outputs)
-                    neighbour = references.neighbour_errors(self._rows.inputs, self._classes)
+                x = references.features(self._rows.inputs)
+                linear = references.linear_loss(self._loss, x, targets, outputs)
+                neighbour = references.neighbour_errors(x, self._classes)
                 activation = (self._facts["output"].get("activations") or [""])[0]
                 constant = references.constant_loss(self._loss, self._loss_fn, outputs, targets, activation)
                 found = {"constant": constant, "linear": linear, "neighbour": neighbour}
@@ -257,6 +259,11 @@ class Checker:
             impossible = references.rows_loss(function, _sure_and_wrong(outputs[:2], targets[:2]), targets[:2])
             facts["unstable"] = impossible is not None and not bool(torch.isfinite(impossible).all())
         return facts
+
+
+def has_running_statistics(model: nn.Module) -> bool:
+    """Whether norm layers go by other numbers in validation than in training."""
+    return any(isinstance(m, _NormBase) and m.track_running_stats for m in model.modules())
 
 
 # ---------------------------------------------------------------- what hooks see
@@ -411,7 +418,7 @@ class _Seen:
             "diagnosis_parameter_grad_norm": np.array(
                 [self._parameter_norms.get(name, math.nan) for name in self.calls]
             ),
-            "diagnosis_slope_quantiles": np.stack([_quantiles(c) for c in calls]),
+            "diagnosis_slope_quantiles": _slope_quantiles(list(calls)),
             "diagnosis_flat_fraction": np.array(
                 [math.nan if c.slope_any is None else float((~c.slope_any).double().mean()) for c in calls]
             ),
@@ -511,10 +518,18 @@ def normalised_slope(module: nn.Module, z: Tensor | None, y: Tensor) -> Tensor |
     return slope.float()
 
 
-def _quantiles(call: _Call) -> FloatArray:
-    if call.slope_sum is None or not call.slope_count:
-        return np.full(QUANTILES, math.nan)
-    return np.quantile((call.slope_sum / call.slope_count).cpu().numpy(), np.linspace(0, 1, QUANTILES))
+def _slope_quantiles(calls: Sequence[_Call]) -> FloatArray:
+    """(L, 21) of the units' mean slopes; those of equally many units at once."""
+    sums = {i: (c.slope_sum, c.slope_count) for i, c in enumerate(calls) if c.slope_sum is not None}
+    means = {i: np.atleast_1d((total / count).cpu().numpy()) for i, (total, count) in sums.items()}
+    by_size: dict[int, list[int]] = {}
+    for i, mean in means.items():
+        by_size.setdefault(len(mean), []).append(i)
+    quantiles = np.full((len(calls), QUANTILES), math.nan)
+    for group in by_size.values():
+        stacked = np.stack([means[i] for i in group])
+        quantiles[group] = np.quantile(stacked, np.linspace(0, 1, QUANTILES), axis=1).T
+    return quantiles
 
 
 # ---------------------------------------------------------------- facts about the data

@@ -9,11 +9,11 @@ with on_the_side(model) as side:
 from __future__ import annotations
 
 import contextlib
-import copy
 import random
 from collections import OrderedDict, defaultdict, deque
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from operator import is_
 from typing import Any
 
 import numpy as np
@@ -78,8 +78,9 @@ class _Held:
             if id(value) in self._containers or id(value) in self._tensors:
                 continue
             if type(value) in (dict, OrderedDict, defaultdict, list, set, deque):
-                self._containers[id(value)] = value, copy.copy(value)
-                self._keep(value.values() if isinstance(value, dict) else value)
+                self._containers[id(value)] = value, value.copy() if value else ()
+                if value:
+                    self._keep(value.values() if isinstance(value, dict) else value)
             elif isinstance(value, nn.Module):
                 self._keep([vars(value)])
             elif isinstance(value, tuple):
@@ -92,9 +93,10 @@ class _Held:
     def put_back(self) -> None:
         """Everything that has changed."""
         for container, content in self._containers.values():
-            if len(container) != len(content) or any(map(_differ, _items(container), _items(content))):
+            if len(container) != len(content) or not _same(container, content):
                 container.clear()
-                (container.extend if isinstance(container, list | deque) else container.update)(content)
+                if content:
+                    (container.extend if isinstance(container, list | deque) else container.update)(content)
         for tensor, place, content in self._tensors.values():
             if tensor.shape != place.shape or tensor.data_ptr() != place.data_ptr():
                 tensor.data = place
@@ -104,13 +106,11 @@ class _Held:
             generator.set_state(state)
 
 
-def _items(container: Any) -> Iterable[Any]:
-    """Keys and values, flat."""
-    return (one for item in container.items() for one in item) if isinstance(container, dict) else container
-
-
-def _differ(one: Any, other: Any) -> bool:
-    return one is not other
+def _same(container: Any, content: Any) -> bool:
+    """Whether two containers of one length hold the same objects in the same order."""
+    if content and isinstance(container, dict) and not all(map(is_, container.values(), content.values())):
+        return False
+    return all(map(is_, container, content))
 
 
 @contextmanager

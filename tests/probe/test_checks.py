@@ -424,15 +424,17 @@ def test_the_linear_baseline_learns_what_is_linear_and_nothing_of_noise() -> Non
     outputs = torch.zeros(400, 3)
     facts = references.identify(criterion, outputs, y)
     constant = references.constant_loss(facts, criterion, outputs, y)
-    linear = references.linear_loss(facts, x, y, outputs)
-    noise = references.linear_loss(facts, torch.randn(400, 6, generator=torch.Generator().manual_seed(1)), y, outputs)
+    linear = references.linear_loss(facts, references.features(x), y, outputs)
+    chance = torch.randn(400, 6, generator=torch.Generator().manual_seed(1))
+    noise = references.linear_loss(facts, references.features(chance), y, outputs)
     assert constant is not None
     assert linear is not None
     assert noise is not None
     assert linear.mean() < 0.4 * constant.mean()
     assert noise.mean() > 0.99 * constant.mean()
     numbers = x @ torch.randn(6, 2) + 3
-    squares = references.linear_loss(references.LossFacts("mean_squared_error"), x, numbers, numbers)
+    by_squares = references.LossFacts("mean_squared_error")
+    squares = references.linear_loss(by_squares, references.features(x), numbers, numbers)
     assert squares is not None
     assert float(squares.mean()) < 1e-2 * float(numbers.var())
 
