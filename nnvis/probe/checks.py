@@ -85,12 +85,13 @@ class Checker:
         val: Rows | None = None,
         forward: Callable[[Any], Any] | None = None,
         most_rows: int | None = None,
+        most_val_rows: int | None = None,
         gradient_rows: int = GRADIENT_ROWS,
         at_once: int = GRADIENT_ROWS,
     ) -> None:
         """`forward` calls the model, in autocast say. Of more than 1024 rows some are picked, always the same.
 
-        `most_rows`: at most so many, where that is known before, from a plan or from the run that goes on; of them
+        `most_rows` and `most_val_rows`: at most so many, where that is known before; of them
         the first `gradient_rows` are those that gradients are taken of; the others are passed so many `at_once`.
 
         `loss_fn` is called many times in a check. What a module holds is afterwards as it was; what a plain function
@@ -107,8 +108,9 @@ class Checker:
         if len(self._rows) < LEAST_ROWS:
             raise ValueError(f"a check needs at least {LEAST_ROWS} rows, got {len(self._rows)}")
         self._batches = min(BATCHES, len(self._rows))  # the XOR table has four rows
+        self._most_val_rows = most_val_rows
         self._most_rows, self._gradient_rows, self._at_once = most_rows, gradient_rows, at_once
-        self._val = val.some(most_rows or MOST_ROWS) if val is not None and len(val) else None
+        self._val = val.some(most_val_rows or MOST_ROWS) if val is not None and len(val) else None
         self._facts: dict[str, Any] = {}
         self._graph: Graph | None = None
         self._twins = True  # whether there were any, so that they have to be looked for again
@@ -147,7 +149,7 @@ class Checker:
         affordable = MOST_PRODUCTS // max(seen.products_a_row(), 1)
         self._most_rows = count = self._most_rows or max(GRADIENT_ROWS, min(MOST_ROWS, affordable))
         self._rows = self._rows.part(0, count)
-        self._val = self._val.part(0, count) if self._val is not None else None
+        self._val = self._val.part(0, self._most_val_rows or count) if self._val is not None else None
         return self._rows
 
     def _call(self, inputs: Any) -> Any:
@@ -275,8 +277,8 @@ class _Call:
 
     layer: Layer
     shape: tuple[int, ...] | None
-    norm: Tensor | None = None  # (P,)
-    grad_norm: Tensor | None = None  # (P,)
+    norm: FloatArray | None = None  # (P,)
+    grad_norm: FloatArray | None = None  # (P,)
     slope_sum: Tensor | None = None  # (U,) of slopes over rows and places, largest slope 1
     slope_any: Tensor | None = None  # (U,) whether it was ever not 0
     slope_count: int = 0
@@ -360,13 +362,13 @@ class _Seen:
 
     def _gradient_arrived(self, call: _Call, gradient: Tensor) -> None:
         call.grad_norm = self._norms(gradient.detach())
-        if not bool(torch.isfinite(call.grad_norm).all()):
+        if not np.isfinite(call.grad_norm).all():
             self.nonfinite += _nonfinite(gradient)
 
-    def _norms(self, x: Tensor) -> Tensor:
+    def _norms(self, x: Tensor) -> FloatArray:
         """(P,) root mean square over each probe batch's rows of their L2 norms."""
         if len(x) != self.rows:  # time comes first, say: rows cannot be told apart
-            return (_row_norms(x.reshape(1, -1)) / math.sqrt(self.rows)).expand(self.batches)
+            return np.repeat(_row_norms(x.reshape(1, -1)) / math.sqrt(self.rows), self.batches)
         return _row_norms(x.reshape(self.batches, -1)) / math.sqrt(self.rows / self.batches)
 
     def _read_slopes(self, call: _Call, module: nn.Module, z: Tensor | None, y: Tensor) -> None:
@@ -411,10 +413,10 @@ class _Seen:
     def values(self) -> dict[str, FloatArray]:
         """The arrays (L, …) of all layers."""
         calls = self.calls.values()
-        gap = torch.full((self.batches,), math.nan, dtype=torch.float64)
+        gap = np.full(self.batches, math.nan)
         return {
-            "diagnosis_activation_norm": _array(torch.stack([_host(c.norm, gap) for c in calls])),
-            "diagnosis_activation_grad_norm": _array(torch.stack([_host(c.grad_norm, gap) for c in calls])),
+            "diagnosis_activation_norm": np.stack([gap if c.norm is None else c.norm for c in calls]),
+            "diagnosis_activation_grad_norm": np.stack([gap if c.grad_norm is None else c.grad_norm for c in calls]),
             "diagnosis_parameter_grad_norm": np.array(
                 [self._parameter_norms.get(name, math.nan) for name in self.calls]
             ),
@@ -435,15 +437,16 @@ class _Seen:
         return np.array([shares.get(name, math.nan) for name in self.calls])
 
 
-def _row_norms(x: Tensor) -> Tensor:
+def _row_norms(x: Tensor) -> FloatArray:
     """(B,) float64 L2 norms of the rows of (B, n), right for 1e-23 and for 1e20."""
-    quick = torch.linalg.vector_norm(x, dim=1).double()
     low, high = SAFE_NORMS
-    if x.dtype is torch.float32 and bool(((quick > low) & (quick < high)).all()):
-        return quick
+    if x.dtype is torch.float32:
+        quick = torch.linalg.vector_norm(x, dim=1).cpu().numpy().astype(float)
+        if low < quick.min() and quick.max() < high:
+            return quick
     x = x.double()
     peak = x.abs().amax().clamp_min(1e-300)
-    return torch.linalg.vector_norm(x / peak, dim=1) * peak
+    return _array(torch.linalg.vector_norm(x / peak, dim=1) * peak)
 
 
 def is_affine(module: nn.Module) -> bool:
@@ -685,10 +688,6 @@ def _nonfinite(value: Any) -> int:
 
 def _array(x: Tensor) -> FloatArray:
     return x.detach().double().cpu().numpy()
-
-
-def _host(x: Tensor | None, default: Tensor) -> Tensor:
-    return default if x is None else x.cpu()
 
 
 def _device_type(model: nn.Module) -> str:

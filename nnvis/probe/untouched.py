@@ -58,8 +58,8 @@ class Side:
                 module.training, module.track_running_stats = True, False  # the other waits for other processes
 
     def validate(self) -> None:
-        """By their running ones; what passes so far have changed is put back."""
-        self.held.put_back()
+        """By their running ones; modules are what they were before the passes so far."""
+        self.held.put_back_containers()
         for module in self._modules:
             module.training = isinstance(module, nn.RNNBase) and not module.dropout
 
@@ -92,11 +92,7 @@ class _Held:
 
     def put_back(self) -> None:
         """Everything that has changed."""
-        for container, content in self._containers.values():
-            if len(container) != len(content) or not _same(container, content):
-                container.clear()
-                if content:
-                    (container.extend if isinstance(container, list | deque) else container.update)(content)
+        self.put_back_containers()
         for tensor, place, content in self._tensors.values():
             if tensor.shape != place.shape or tensor.data_ptr() != place.data_ptr():
                 tensor.data = place
@@ -105,10 +101,18 @@ class _Held:
         for generator, state in self._generators:
             generator.set_state(state)
 
+    def put_back_containers(self) -> None:
+        """Modes, attributes, lists; not what tensors hold."""
+        for container, content in self._containers.values():
+            if len(container) != len(content) or (content and not _same(container, content)):
+                container.clear()
+                if content:
+                    (container.extend if isinstance(container, list | deque) else container.update)(content)
+
 
 def _same(container: Any, content: Any) -> bool:
     """Whether two containers of one length hold the same objects in the same order."""
-    if content and isinstance(container, dict) and not all(map(is_, container.values(), content.values())):
+    if isinstance(container, dict) and not all(map(is_, container.values(), content.values())):
         return False
     return all(map(is_, container, content))
 
