@@ -33,7 +33,17 @@ from nnvis.training.progress import progress_for
 from nnvis.training.randomness import seeded
 from nnvis.training.recording import Recording
 from nnvis.training.run_directory import claimed, new_run_directory, resumed_config, unfinished_run
-from nnvis.training.setup import build_batches, build_learner, checks_of, describe, examine, length_of, place, resolve, with_loss
+from nnvis.training.setup import (
+    build_batches,
+    build_learner,
+    checks_of,
+    describe,
+    examine,
+    length_of,
+    place,
+    resolve,
+    with_loss,
+)
 from nnvis.training.state import State
 
 

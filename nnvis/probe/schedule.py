@@ -1,9 +1,9 @@
 """When checks are due, of how many rows: often at first, seldom later, and never for more than a small share of a run.
 
-    plan = plan_checks(steps=690, batch_rows=128, rows=1437)   # of a run whose length is known: from that alone
-    schedule = Schedule(plan.steps)
-    if schedule.due(step):
-        with schedule.timed(step): ...
+plan = plan_checks(steps=690, batch_rows=128, rows=1437)   # of a run whose length is known: from that alone
+schedule = Schedule(plan.steps)
+if schedule.due(step):
+    with schedule.timed(step): ...
 """
 
 from __future__ import annotations
@@ -37,7 +37,13 @@ class Plan(NamedTuple):
 
 
 def plan_checks(
-    steps: int, batch_rows: int, rows: int, *, validates: bool = True, normalizes: bool = False, every: int | None = None
+    steps: int,
+    batch_rows: int,
+    rows: int,
+    *,
+    validates: bool = True,
+    normalizes: bool = False,
+    every: int | None = None,
 ) -> Plan:
     """Of a run of so many steps, with `batch_rows` each: a function of these numbers, so that it can be repeated.
 
