@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import copy
 import math
-import weakref
 import random
 import warnings
+import weakref
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
