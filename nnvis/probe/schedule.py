@@ -14,8 +14,8 @@ from contextlib import contextmanager
 from typing import NamedTuple
 
 MANY = (0.0, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
-FEW = (0.0, 0.1, 0.2, 0.5, 1.0)
-"""Parts of a run after which it is checked. Rules want two checks by a fifth of it, and two later ones."""
+FEW = (0.0, 0.1, 0.2, 0.5, 0.8, 1.0)
+"""Parts of a run after which it is checked. Rules want two checks by a fifth of it, and three later ones: overfitting needs them."""
 MOST_ROWS, FEWEST_ROWS = 1024, 256
 SHARE = 0.015
 """Checks may take this share of what the training steps take; less than `FEW` of `FEWEST_ROWS` there never are."""
@@ -31,7 +31,7 @@ class Plan(NamedTuple):
     """What is checked of a run."""
 
     steps: tuple[int, ...]
-    rows: int  # of the training rows, and half as many of the validation rows; as far as there are so many
+    rows: int  # of the training rows, and as many of the validation rows; as far as there are so many
     gradient_rows: int  # of them, the first ones: gradients are taken of these
     at_once: int  # rows of a pass without gradients
 
@@ -50,7 +50,7 @@ def plan_checks(
     `every` replaces the steps after step 0 by multiples of it, and the last. `normalizes`: whether norm layers hold
     running statistics, so that training rows are passed with them as well.
     """
-    passes = 1.5 + validates / 2 + normalizes  # of each row: of a quarter of them backward, too
+    passes = 1.5 + validates + normalizes  # of each row: of a quarter of them backward, too
 
     def cost(rows: int) -> float:
         """Of a check, in training steps."""

@@ -131,7 +131,7 @@ def examine(
         return Examination(None, Schedule(), log)
     train, val = placed["train"], placed.get("val")
     earlier = load_run(log.path.parent).checks if log.last_step > 0 else ()
-    known = {"most_rows": plan.rows, "gradient_rows": plan.gradient_rows, "val_rows": plan.rows // 2}
+    known = {"most_rows": plan.rows, "gradient_rows": plan.gradient_rows, "val_rows": plan.rows}
     if earlier:
         known = {"gradient_rows": GRADIENT_ROWS, **earlier[0].facts}
     checker = Checker(
@@ -181,7 +181,7 @@ def _log_bytes(config: Config, splits: Splits, learner: Learner) -> int:
     steps, _ = length_of(config).total(build_batches(config, splits).steps_per_epoch)
     layers, plan, checks = len(find_layers(learner.model, capture.layers)), checks_of(config, splits, learner), 0
     if plan is not None:
-        rows = min(len(splits.train), plan.rows) + (min(len(splits.val), plan.rows // 2) if splits.val else 0)
+        rows = min(len(splits.train), plan.rows) + (min(len(splits.val), plan.rows) if splits.val else 0)
         checks = checks_bytes(layers, rows, len(plan.steps))
     if not capture.every:
         return expected_bytes(0, math.ceil(steps / SCALARS_EVERY)) + checks

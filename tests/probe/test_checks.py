@@ -673,14 +673,15 @@ def test_checks_are_due_often_at_first_and_seldom_later() -> None:
 
 def test_a_plan_follows_from_the_length_and_the_batches_alone() -> None:
     short = plan_checks(400, 64, 1437)
-    assert short.steps == (0, 40, 80, 200, 400)
+    assert short.steps == (0, 40, 80, 200, 320, 400)
     assert (short.rows, short.gradient_rows, short.at_once) == (256, 64, 256)
     # 1.5% of 10,000 steps are 150: twelve checks of 12.5 each. Of 64 rows a step, 192 passes, 4.5 of these are 864
-    # passes, two for each training row: 432, of which the largest multiple of 64 is 384.
+    # passes, 2.5 for each training row: 345, of which the largest multiple of 64 is 320.
     long = plan_checks(10_000, 64, 50_000)
     assert long.steps == (0, 1000, 1500, 2000, 3000, 4000, 5000, 6000, 7000, 8000, 9000, 10_000)
-    assert (long.rows, long.gradient_rows) == (384, 64)
-    assert plan_checks(10_000, 64, 50_000, normalizes=True).rows == 256
+    assert (long.rows, long.gradient_rows) == (320, 64)
+    normalized = plan_checks(10_000, 64, 50_000, normalizes=True)
+    assert (len(normalized.steps), normalized.rows) == (6, 896)  # twelve of 256 rows would take 152 steps
     longest = plan_checks(1_000_000, 8, 50_000)
     assert (longest.rows, longest.gradient_rows, longest.at_once) == (1024, 64, 64)
     assert plan_checks(20, 64, 1437, every=7).steps == (0, 7, 14, 20)
