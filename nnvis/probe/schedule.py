@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 MANY = (0.0, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 FEW = (0.0, 0.1, 0.2, 0.5, 0.8, 1.0)
-"""Parts of a run after which it is checked. Rules want two checks by a fifth of it, and three later ones: overfitting needs them."""
+"""Parts of a run after which it is checked. Rules want two checks by a fifth of it, and three later (overfitting)."""
 MOST_ROWS, FEWEST_ROWS = 1024, 256
 SHARE = 0.015
 """Checks may take this share of what the training steps take; less than `FEW` of `FEWEST_ROWS` there never are."""
