@@ -176,15 +176,15 @@ def _caption(runs: tuple[Run, ...], tables: list[LayerSeries]) -> str:
     return (
         "L2 norm of the gradient of each layer's own parameters, before clipping. The gradient arrives from the right."
         f"{steps} Level lines are healthy; a fall to the left starves the first layers, a rise blows them up. "
-        f"{pace}{_clipping(*runs)}{about(*runs)}"
+        f"{pace}{_clipping(runs[0]) if len(runs) == 1 else ''}{about(*runs)}"
     )
 
 
-def _clipping(*runs: Run) -> str:
-    """How often and how much gradients were clipped before the update, of a single run that says so."""
-    if len(runs) > 1 or "clip_factor" not in runs[0].scalars:
+def _clipping(run: Run) -> str:
+    """How often and how much gradients were clipped before the update, where the record says so."""
+    if "clip_factor" not in run.scalars:
         return ""
-    factors = runs[0].scalars["clip_factor"].values
+    factors = run.scalars["clip_factor"].values
     share = clipped_share(factors)
     if not share > 0:
         return "Clipping changed nothing. " if share == 0 else ""

@@ -62,6 +62,7 @@ class EventLog:
         self._last: dict[str, int] = {}  # by tag: the step of its newest value
         self._network: tuple[LayerInfo, ...] = ()
         self._facts = ""
+        self._check_facts: Any = None  # of which that was made
         self._tags: dict[tuple[str, str, tuple[str, ...]], str] = {}  # by kind, quantity and layers: a generation's tag
         self._generations: dict[tuple[str, str], int] = {}  # by kind and quantity
         self._form: tuple[Any, ...] = ()  # of the usual event: its tags and types, everything but the numbers
@@ -152,10 +153,11 @@ class EventLog:
         event = events.new_event(check.step)
         for quantity, values in check.values.items():
             events.add_check(event, quantity, values, self._claim(f"checks/{quantity}", check.step))
-        facts = json.dumps(plain(check.facts), allow_nan=False)
-        if facts != self._facts:
-            self._facts = facts
-            events.add_facts(event, facts, self._claim(FACTS, check.step))
+        if check.facts is not self._check_facts:  # the same object at each check of a process
+            self._check_facts, facts = check.facts, json.dumps(plain(check.facts), allow_nan=False)
+            if facts != self._facts:
+                self._facts = facts
+                events.add_facts(event, facts, self._claim(FACTS, check.step))
         self._append(event)
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
