@@ -14,14 +14,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy.special import erf, expit
 
 from nnvis.figures.labels import arrange
 from nnvis.figures.style import HEALTHY, INK, SICK, drawn, explain, sheet
 from nnvis.figures.words import number
-from nnvis.record.vocabulary import FloatArray
+from nnvis.record.vocabulary import BoolArray, FloatArray
 
 Function = Callable[[FloatArray], FloatArray]
 FLAT = 0.05  # of the largest slope: less than that is called saturated
@@ -71,22 +70,22 @@ ACTIVATIONS: dict[str, Activation] = {
 """By name, with torch's default arguments."""
 
 LOSSES: dict[str, LossCurve] = {
-    "squared error": LossCurve(lambda e: e**2, lambda e: 2 * e, "output − target", "gradient 2e: far is pulled harder"),
-    "absolute error": LossCurve(np.abs, np.sign, "output − target", "gradient ±1, however far"),
+    "squared error": LossCurve(lambda e: e**2, lambda e: 2 * e, "output − target", "the further, the harder the pull"),
+    "absolute error": LossCurve(np.abs, np.sign, "output − target", "the same pull however far"),
     "Huber": LossCurve(
         lambda e: np.where(np.abs(e) <= 1, e**2 / 2, np.abs(e) - 0.5),
         lambda e: np.clip(e, -1, 1),
         "output − target",
-        "delta = 1: square inside, line outside",
+        "delta = 1: square, then line",
     ),
     "binary cross entropy": LossCurve(
-        lambda x: np.logaddexp(0, -x), lambda x: -expit(-x), "logit, target 1", "gradient p − 1: 0 only when sure"
+        lambda x: np.logaddexp(0, -x), lambda x: -expit(-x), "logit, target 1", "gradient p − 1"
     ),
     "cross entropy": LossCurve(
         lambda x: np.logaddexp(x, np.log(9.0)) - x,
         lambda x: -1 / (1 + np.exp(x) / 9),
-        "logit of the target, 9 others at 0",
-        "gradient p − 1; at 0 the loss is log 10",
+        "target's logit (9 others: 0)",
+        "gradient p − 1; log 10 at 0",
     ),
 }
 """By name, of one row; torch's losses are the mean of these over rows (and targets)."""
@@ -109,7 +108,8 @@ def activation_functions() -> Figure:
     )
     for ax, (name, f) in zip(fig.subplots(2, 4, sharex=True, sharey=True).flat, ACTIVATIONS.items(), strict=True):
         slope = f.slope(z)
-        flat = np.abs(slope) < FLAT * np.abs(slope).max()
+        most = float(np.abs(f.slope(np.linspace(-40, 40, 8001))).max())
+        flat = _tails(np.abs(slope) < FLAT * most)
         ax.fill_between(z, 0, 1, where=flat, transform=ax.get_xaxis_transform(), color="#E3E3E3", linewidth=0, zorder=0)
         ax.axhline(0, color="#BBBBBB", linewidth=0.8, zorder=0.5, label="_zero")
         ax.plot(z, f.value(z), color=HEALTHY, label="a")
@@ -118,13 +118,13 @@ def activation_functions() -> Figure:
         ax.text(
             0.04,
             0.96,
-            f"range {f.bounds}\nslope ≤ {number(float(np.abs(slope).max()))}",
+            f"range {f.bounds}\nslope ≤ {number(most)}",
             transform=ax.transAxes,
             va="top",
             fontsize=8,
             color=INK,
         )
-        ax.set(xlim=(-5, 5), ylim=(-1.3, 4.2))
+        ax.set(xlim=(-5, 5), ylim=(-1.3, 4.2), xticks=[-4, -2, 0, 2, 4])
     for ax in fig.axes[4:]:
         ax.set_xlabel("z")
     return arrange(fig)
@@ -144,18 +144,18 @@ def loss_functions() -> Figure:
         "starts. Below 0 it pushes the output up, above 0 down. p is the probability that sigmoid or softmax makes of "
         "the logits. torch takes the mean over rows.",
     )
-    axes = list(fig.subplots(2, 3).flat)
+    axes = list(fig.subplots(2, 3, sharey=True).flat)
     axes[-1].remove()
     x = np.linspace(-4, 4, 1601)
     for ax, (name, loss) in zip(axes, LOSSES.items(), strict=False):
         ax.axhline(0, color="#BBBBBB", linewidth=0.8, zorder=0.5, label="_zero")
         ax.plot(x, loss.value(x), color=HEALTHY, label="loss")
         ax.plot(x, loss.slope(x), color=SICK, linestyle="--", label="gradient")
-        ax.set_title(name)
+        ax.set_title(f"{name}\n{loss.note}")
         ax.set(xlim=(-4, 4), ylim=(-4.2, 6.5), xlabel=loss.axis)
-        _note(ax, loss.note)
     return arrange(fig)
 
 
-def _note(ax: Axes, text: str) -> None:
-    ax.text(0.5, 0.03, text, transform=ax.transAxes, ha="center", va="bottom", fontsize=8, color=INK)
+def _tails(mask: BoolArray) -> BoolArray:
+    """Of the places of a mask those that reach to one of its ends without a gap."""
+    return np.logical_and.accumulate(mask) | np.logical_and.accumulate(mask[::-1])[::-1]

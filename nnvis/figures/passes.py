@@ -52,6 +52,7 @@ class Block:
     inputs: tuple[int, ...] | None  # None where no tensor goes in
     outputs: tuple[int, ...]
     parameters: int
+    activates: bool  # whether it is an elementwise nonlinearity
     rms: float  # root mean square of what it puts out
     low: float
     high: float

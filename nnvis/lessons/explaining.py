@@ -8,10 +8,10 @@ draw(explanation, "explained")                # nnvis.lessons.drawing
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -22,8 +22,10 @@ from nnvis.experiment import load_model
 from nnvis.figures.passes import Neuron, WeightFactors
 from nnvis.lessons.choosing import chosen, chosen_neuron, neuron_of, weight_of
 from nnvis.lessons.passes import Passes, both_passes, laid_open
+from nnvis.models import build_model
+from nnvis.training.losses import build_objective
 from nnvis.training.randomness import seeded
-from nnvis.training.setup import build_learner, with_loss
+from nnvis.training.setup import with_loss
 
 
 @dataclass(frozen=True)
@@ -63,23 +65,24 @@ def explain(
         raise InputError(f"{overrides[0]}: overrides do not go with a run: its weights belong to its own config")
     if run and not (run / "config.yaml").is_file():
         raise InputError(f"{run}: holds no config.yaml; name a run that a config trained, or a config")
-    config = _here(load_config(run / "config.yaml" if run else source, overrides, trust=trust))
+    config = load_config(run / "config.yaml" if run else source, overrides, trust=trust)
     with seeded(config.seed, torch.device("cpu")):  # as `train` does it, so that the weights are the same
         splits = load_splits(config.data, config.seed)
         config = with_loss(config, splits)
-        learner = build_learner(config, splits)
-    network = laid_open(load_model(run, trust=trust) if run else learner.model)
+        assert config.loss is not None
+        objective = build_objective(config.loss, splits.target_size)
+        sizes = {"output_size": objective.output_size, "vocabulary_size": len(splits.vocabulary)}
+        model = load_model(run, trust=trust) if run else build_model(config.model, splits.input_shape, **sizes)
     if not 0 <= sample < len(splits.train):
         raise InputError(
             f"--sample {sample}: the training split has {len(splits.train):,} rows; choose 0 to {len(splits.train) - 1}"
         )
-    placed = learner.place(splits.train)
-    inputs, targets = placed.inputs[sample : sample + 1], placed.targets[sample : sample + 1]
-    function = learner.objective.function
-    passes = both_passes(network, function, inputs, targets)
-    place, lr = chosen(passes, weight, neuron), float(learner.optimizer.param_groups[0]["lr"])
+    network, chosen_rows = laid_open(model), slice(sample, sample + 1)
+    inputs = splits.train.inputs[chosen_rows]
+    targets = objective.prepare(splits.train.targets[chosen_rows], torch.float64)
+    passes = both_passes(network, objective.function, inputs, targets)
+    place = chosen(passes, weight, neuron)
     unit = chosen_neuron(passes, neuron) if neuron else place and place[:2]
-    assert config.loss is not None  # with_loss has seen to it
     return Explanation(
         name=config.name,
         state=f"as {run} has trained it" if run else f"as training starts it (seed {config.seed})",
@@ -91,11 +94,11 @@ def explain(
         optimizer=config.optimizer.kind,
         passes=passes,
         neuron=neuron_of(passes, *unit) if unit else None,
-        weight=weight_of(network, function, inputs, targets, passes, place, lr) if place else None,
+        weight=weight_of(network, objective.function, inputs, targets, passes, place, lr_of(config)) if place else None,
     )
 
 
-def _here(config: Config) -> Config:
-    """The config on this machine's CPU; how it is computed when it trains does not matter here."""
-    plain: dict[str, Any] = {"device": "cpu", "precision": "float32", "compile": False, "early_stopping": None}
-    return config.model_copy(update={"training": config.training.model_copy(update=plain)})
+def lr_of(config: Config) -> float:
+    """The learning rate that a config's optimizer starts with, torch's default where it says none."""
+    default = inspect.signature(getattr(torch.optim, config.optimizer.kind)).parameters["lr"].default
+    return float(config.optimizer.arguments.get("lr", default))

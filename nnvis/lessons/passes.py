@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from nnvis.figures.passes import Block, Stage
+from nnvis.models.chain import Residual
 from nnvis.probe.layers import Layer, find_layers, first_tensor
 from nnvis.record.vocabulary import FloatArray
 
@@ -39,6 +40,7 @@ class Passes:
     output_gradient: FloatArray  # ∂L/∂outputs
     blocks: tuple[Block, ...]  # every call of every layer, in their order
     stages: tuple[Stage, ...]  # of these, the calls of layers with weights
+    skips: tuple[tuple[int, int], ...]  # the first and the last block of each residual part
     unseen: tuple[str, ...]  # layers that did not run, or put out no tensor
     gradients: dict[str, FloatArray]  # ∂L/∂parameter by its name; frozen and unused ones are left out
     activations: dict[str, nn.Module]  # by the name of the stage that each belongs to
@@ -103,6 +105,7 @@ def both_passes(network: nn.Module, loss_function: LossFunction, inputs: Tensor,
         output_gradient=np.zeros_like(_one(outputs)) if whole is None else _one(whole),
         blocks=tuple(_block(call, gradient) for call, gradient in zip(calls, alone, strict=True)),
         stages=tuple(stage for stage, _ in stages),
+        skips=tuple(_skips(network, calls)),
         unseen=tuple(layer.name for layer in layers if layer.name not in ran),
         gradients=gradients,
         activations={stage.name: module for stage, module in stages if module is not None},
@@ -186,6 +189,16 @@ def _stages(
     return stages
 
 
+def _skips(network: nn.Module, calls: list[_Call]) -> list[tuple[int, int]]:
+    """Where a `Residual` begins and ends among the calls. (Additions in other modules' own code are not seen.)"""
+    places = []
+    for name, module in network.named_modules():
+        inside = [i for i, call in enumerate(calls) if call.name.startswith(f"{name}.")]
+        if isinstance(module, Residual) and inside:
+            places.append((inside[0], inside[-1]))
+    return places
+
+
 def _activation_behind(calls: list[_Call], at: int) -> int | None:
     """Which call is that of an elementwise activation, takes this one's output as it is, and keeps its shape."""
     for i in range(at + 1, len(calls)):
@@ -215,6 +228,7 @@ def _block(call: _Call, gradient: FloatArray | None) -> Block:
         inputs=None if call.inputs is None else call.inputs.shape,
         outputs=values.shape,
         parameters=sum(parameter.numel() for parameter in call.layer.parameters),
+        activates=call.layer.nonlinearity,
         rms=_rms(values),
         low=float(values.min()),
         high=float(values.max()),
