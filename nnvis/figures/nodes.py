@@ -57,8 +57,8 @@ def network_nodes(inputs: FloatArray, stages: Sequence[Stage]) -> Figure:
     forward = [_Column("inputs", inputs.size, np.ravel(inputs), None, 0.0)]
     backward = [_Column("inputs", inputs.size, np.full(inputs.size, np.nan), None, 0.0)]
     for stage in stages:
-        none = np.zeros_like(stage.weight)
-        gradient = none if stage.weight_gradient is None else stage.weight_gradient
+        assert stage.weight is not None
+        gradient = np.zeros_like(stage.weight) if stage.weight_gradient is None else stage.weight_gradient
         grad_a = np.zeros_like(stage.a) if stage.grad_a is None else stage.grad_a
         size = stage.z.size
         forward.append(_Column(stage.name, size, np.ravel(stage.a), stage.weight, norm(stage.weight)))

@@ -118,7 +118,7 @@ def _tell_block(say: Say, block: Block, stage: Stage | None) -> None:
 def _tell_neuron(say: Say, neuron: Neuron) -> None:
     _heading(say, f"One neuron: {neuron.layer}, unit {neuron.index}")
     n, k = len(neuron.x), neuron.index
-    order = range(n) if n <= _VALUES else np.argsort(-abs(neuron.terms), kind="stable")[:_VALUES]
+    order = np.arange(n) if n <= _VALUES else np.argsort(-abs(neuron.terms), kind="stable")[:_VALUES]
     for i in order:
         say(f"  W[{k},{i}]·x[{i}] = {exact(neuron.w[i])} · {exact(neuron.x[i])} = {exact(neuron.terms[i])}")
     if n > _VALUES:

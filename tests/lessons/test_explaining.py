@@ -19,12 +19,14 @@ from nnvis.lessons import explain
 from nnvis.lessons.choosing import chosen, neuron_of, weight_of
 from nnvis.lessons.passes import both_passes, laid_open, steepest
 from nnvis.models.chain import Chain, Residual
+from nnvis.record.vocabulary import FloatArray
 
 MOONS = ["model.hidden=[5, 4]", "data.samples=100"]
 
 
-def sigmoid(z: np.ndarray) -> np.ndarray:
-    return 1 / (1 + np.exp(-z))
+def there(values: FloatArray | None) -> FloatArray:
+    assert values is not None
+    return values
 
 
 def half_square(outputs: Tensor, targets: Tensor) -> Tensor:
@@ -67,8 +69,8 @@ def test_a_config_recomputed_with_numpy() -> None:
     x = splits.train.inputs[7].double().numpy()
     target = int(splits.train.targets[7])
     first, second, last = found.passes.stages
-    w1, w2, w3 = (stage.weight for stage in found.passes.stages)
-    b1, b2, b3 = (stage.bias for stage in found.passes.stages)
+    w1, w2, w3 = (there(stage.weight) for stage in found.passes.stages)
+    b1, b2, b3 = (there(stage.bias) for stage in found.passes.stages)
     z1 = w1 @ x + b1
     a1 = np.tanh(z1)
     z2 = w2 @ a1 + b2
@@ -94,9 +96,9 @@ def test_a_config_recomputed_with_numpy() -> None:
     assert found.passes.loss == pytest.approx(-np.log(p[target]), rel=1e-13)
     np.testing.assert_allclose(found.passes.output_gradient, d3, rtol=1e-12)
     for stage, delta, grad_a in ((first, d1, g1), (second, d2, g2), (last, d3, d3)):
-        np.testing.assert_allclose(stage.delta, delta, rtol=1e-12)
-        np.testing.assert_allclose(stage.grad_a, grad_a, rtol=1e-12)
-        np.testing.assert_allclose(stage.weight_gradient, np.outer(delta, stage.x), rtol=1e-12)
+        np.testing.assert_allclose(there(stage.delta), delta, rtol=1e-12)
+        np.testing.assert_allclose(there(stage.grad_a), grad_a, rtol=1e-12)
+        np.testing.assert_allclose(there(stage.weight_gradient), np.outer(delta, stage.x), rtol=1e-12)
     weight = found.weight
     assert weight
     assert (weight.grad_a[0], weight.slope[0], weight.x[0]) == pytest.approx((g2[3], 1 - a2[3] ** 2, a1[1]), rel=1e-12)
@@ -106,7 +108,8 @@ def test_a_config_recomputed_with_numpy() -> None:
     assert weight.loss_alone == pytest.approx(loss(weight.after), rel=1e-13)
     assert weight.difference == pytest.approx((loss(weight.w + 1e-6) - loss(weight.w - 1e-6)) / 2e-6, rel=1e-6)
     v1, v2, v3 = (
-        stage.weight - 0.01 * np.outer(d, stage.x) for stage, d in zip(found.passes.stages, (d1, d2, d3), strict=True)
+        there(stage.weight) - 0.01 * np.outer(d, stage.x)
+        for stage, d in zip(found.passes.stages, (d1, d2, d3), strict=True)
     )
     outputs = v3 @ np.tanh(v2 @ np.tanh(v1 @ x + b1 - 0.01 * d1) + b2 - 0.01 * d2) + b3 - 0.01 * d3
     assert weight.loss_all == pytest.approx(float(np.log(np.exp(outputs).sum()) - outputs[target]), rel=1e-12)
@@ -126,7 +129,7 @@ def test_it_is_the_network_that_training_starts_with(tmp_path: Path) -> None:
     before, after = explain("moons_mlp", overrides), explain(run.path)
     assert before.passes.loss == after.passes.loss
     for one, other in zip(before.passes.stages, after.passes.stages, strict=True):
-        np.testing.assert_array_equal(one.weight, other.weight)
+        np.testing.assert_array_equal(there(one.weight), there(other.weight))
     assert "seed 0" in before.state
     assert str(run.path) in after.state
 
@@ -252,14 +255,14 @@ def test_neuron_and_weight_are_chosen_together() -> None:
     assert found.neuron
     assert found.weight
     assert (found.neuron.layer, found.neuron.index, found.weight.row) == ("linear2", 2, 2)
-    gradients = found.passes.stages[1].weight_gradient
+    gradients = there(found.passes.stages[1].weight_gradient)
     assert found.weight.col == np.abs(gradients[2]).argmax()
     found = explain("moons_mlp", MOONS, weight="output:1,3")
     assert found.neuron
     assert (found.neuron.layer, found.neuron.index) == ("output", 1)
     found = explain("moons_mlp", MOONS)
     assert found.weight
-    gradients = np.abs(found.passes.stages[0].weight_gradient)
+    gradients = np.abs(there(found.passes.stages[0].weight_gradient))
     assert gradients[found.weight.row, found.weight.col] == gradients.max()
 
 
