@@ -90,7 +90,8 @@ def forward_values(stages: Sequence[Stage]) -> Figure:
         "One sample. Above: root mean square of the weighted sums z and the activations a. Below: "
         + ("inputs, z and a, " if len(stages) <= WRITTEN else "a, ")
         + (f"the first {shown} of up to {widest:,} values" if widest > shown else "every value")
-        + "; orange above 0, purple below, white 0, each column by its own largest; grey: there is none.",
+        + "; orange above 0, purple below, white 0, each column by its own largest; "
+        "grey: there is no such unit, or no finite number.",
     )
     above, below = fig.subplots(2, 1, height_ratios=[2, 3], sharex=True)
     strips = Strips(above, sizes, np.ones(sizes.shape, dtype=bool), rows=2)
@@ -105,8 +106,9 @@ def forward_values(stages: Sequence[Stage]) -> Figure:
     above.set(ylabel="size (rms)", xlim=(-0.5, len(columns) - 0.5))
     cells = np.full((shown, len(columns)), np.nan)
     for x, column in enumerate(columns):
-        values, largest = np.ravel(column.values), float(np.abs(column.values).max(initial=0))
-        cells[: len(values), x] = values[:shown] / (largest or 1.0)
+        values = np.ravel(column.values)
+        largest = float(np.abs(values[np.isfinite(values)]).max(initial=0))
+        cells[: len(values), x] = np.where(np.isfinite(values), values, np.nan)[:shown] / (largest or 1.0)
         for row, value in enumerate(values[:shown] if len(stages) <= WRITTEN else []):
             ink = "white" if abs(cells[row, x]) > 0.65 else "black"
             below.text(x, row, number(float(value), 2), ha="center", va="center", fontsize=8, color=ink)

@@ -175,7 +175,7 @@ def _edges(
         share = np.abs(values) / largest if largest else np.zeros_like(values)
         if decades:
             share = np.clip(1 + np.log10(share) / decades, 0, 1)
-    share = np.nan_to_num(share, nan=1.0)
+    share = np.where(np.isfinite(share), np.minimum(share, 1), 1)
     colours = matplotlib.colormaps[SIGNED](0.5 + 0.5 * np.sign(values) * (0.35 + 0.65 * share))
     order = np.argsort(share)  # the strongest on top
     widths = 0.15 + (_WIDEST - 0.15) * share

@@ -164,7 +164,7 @@ def _stages(
             f = calls[behind].layer.module
             slope_of_f = _slope(f, torch.from_numpy(z[None]))[0]
             # Where z goes elsewhere as well (a skip connection), ∂L/∂z is more than what comes back through f.
-            if np.allclose(arrives * slope_of_f, delta, rtol=_SAME, atol=_SAME * np.abs(delta).max(initial=0)):
+            if _same(arrives, slope_of_f, delta):
                 a, slope, grad_a, activation = calls[behind].outputs, slope_of_f, arrives, f
                 if f not in steepest_of:
                     steepest_of[f] = steepest(f)
@@ -206,6 +206,15 @@ def _activation_behind(calls: list[_Call], at: int) -> int | None:
         if call.arrived is calls[at].left:
             return i if call.layer.nonlinearity and call.outputs.shape == calls[at].outputs.shape else None
     return None
+
+
+def _same(arrives: FloatArray, slope: FloatArray, delta: FloatArray) -> bool:
+    """Whether what arrives times the slope is delta, up to rounding, wherever both are finite."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        product = arrives * slope
+    finite = np.isfinite(product) & np.isfinite(delta)
+    largest = np.abs(delta[finite]).max(initial=0)
+    return bool(np.allclose(product[finite], delta[finite], rtol=_SAME, atol=_SAME * largest))
 
 
 def _has_weights(module: nn.Module) -> bool:

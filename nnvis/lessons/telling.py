@@ -158,6 +158,8 @@ def _tell_weight(say: Say, weight: WeightFactors, optimizer: str) -> None:
 
 def verdict(weight: WeightFactors) -> str:
     """How the three numbers agree."""
+    if not np.isfinite([weight.product, weight.autograd, weight.difference]).all():
+        return "not finite: follow the forward and the backward pass to where that begins"
     if not weight.agrees:
         return (
             "the finite difference differs: within h of w the loss has a corner (ReLU has one at 0) or is very curved"
@@ -192,7 +194,8 @@ def _tell_depth(say: Say, stages: Sequence[Stage]) -> None:
         factor, slope, weights = (
             _short(each[i]) if i < n - 1 else "" for each in (flow.factor, flow.slope, flow.weights)
         )
-        name, ends = shorten(flow.layers, 17)[i], f"{_short(flow.relative[i]):>11}{_short(flow.textbook[i]):>10}"
+        bound = "?" if np.isnan(flow.textbook[i]) else _short(flow.textbook[i])
+        name, ends = shorten(flow.layers, 17)[i], f"{_short(flow.relative[i]):>11}{bound:>10}"
         say(f"{name:<18}{_short(flow.norms[i]):>9}{factor:>10}  {slope:>9}  {weights:>9}{ends}")
     say("factor: ‖δ‖ of a layer over that of the next one = what the slope of its activation leaves × what comes back")
     say(
@@ -202,7 +205,7 @@ def _tell_depth(say: Say, stages: Sequence[Stage]) -> None:
 
 
 def _short(value: float) -> str:
-    return "?" if np.isnan(value) else f"{value:.3g}".replace("-", "−")
+    return f"{value:.3g}".replace("-", "−")
 
 
 def _target(explanation: Explanation) -> str:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-import pytest
-from overlaps import problems
+import io
 
-from nnvis.lessons import explain
+import pytest
+import torch
+from overlaps import problems
+from rich.console import Console
+from torch import nn
+
+from nnvis.lessons import explain, explaining, tell
 from nnvis.lessons.drawing import figures_of
 
 OF_A_NETWORK = ["network_passes", "forward_values", "gradient_factors", "neuron", "weight_chain"]
@@ -22,6 +27,28 @@ NETWORKS = {
 def test_at_any_depth(network: str) -> None:
     figures = figures_of(explain("digits_mlp", NETWORKS[network]))
     assert list(figures) == OF_A_NETWORK + OF_FUNCTIONS
+    for name in OF_A_NETWORK:
+        assert problems(figures[name]()) == [], name
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 0.0, 1e200])
+def test_of_a_network_that_is_broken(value: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All is drawn and told: the numbers that are not finite are what somebody came to see."""
+    laid_open = explaining.laid_open
+
+    def broken(model: nn.Module) -> nn.Module:
+        network = laid_open(model)
+        with torch.no_grad():
+            network.get_parameter("linear2.weight").fill_(value)
+        return network
+
+    monkeypatch.setattr(explaining, "laid_open", broken)
+    found = explain("moons_mlp", ["model.activation=sigmoid"])
+    out = io.StringIO()
+    tell(found, Console(file=out))
+    assert "One step of plain SGD" in out.getvalue()
+    assert ("not finite: follow" in out.getvalue()) == (value not in (0.0, 1e200))
+    figures = figures_of(found)
     for name in OF_A_NETWORK:
         assert problems(figures[name]()) == [], name
 
