@@ -53,7 +53,7 @@ def neuron_sum(neuron: Neuron) -> Figure:
     ax.vlines(ends, rows, rows + 1, color=FAINT, linewidth=0.8, zorder=0.5, label="_steps")
     ax.axvline(0, color="#BBBBBB", linewidth=0.8, zorder=0.5, label="_zero")
     words = [f"{label} = {number(term)}" for label, term in zip(labels, terms, strict=True)]
-    ax.set_yticks([*rows, len(terms)], [*words, f"z = {number(neuron.z)}"])
+    ax.set_yticks(np.arange(len(terms) + 1), [*words, f"z = {number(neuron.z)}"])
     ax.set_ylim(len(terms) + 0.5, -0.5)
     ax.xaxis.set_major_locator(MaxNLocator(5))
     ax.grid(axis="x")

@@ -14,18 +14,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from nnvis.config import Config, load_config
 from nnvis.data import load_splits
 from nnvis.errors import InputError
-from nnvis.experiment import load_model
 from nnvis.figures.passes import Neuron, WeightFactors
 from nnvis.lessons.choosing import chosen, chosen_neuron, neuron_of, weight_of
 from nnvis.lessons.passes import Passes, both_passes, laid_open
 from nnvis.models import build_model
-from nnvis.training.losses import build_objective
+from nnvis.training.losses import build_objective, resolve_loss
 from nnvis.training.randomness import seeded
-from nnvis.training.setup import with_loss
 
 
 @dataclass(frozen=True)
@@ -68,11 +67,10 @@ def explain(
     config = load_config(run / "config.yaml" if run else source, overrides, trust=trust)
     with seeded(config.seed, torch.device("cpu")):  # as `train` does it, so that the weights are the same
         splits = load_splits(config.data, config.seed)
-        config = with_loss(config, splits)
-        assert config.loss is not None
-        objective = build_objective(config.loss, splits.target_size)
+        loss = resolve_loss(config.loss, splits.task)
+        objective = build_objective(loss, splits.target_size)
         sizes = {"output_size": objective.output_size, "vocabulary_size": len(splits.vocabulary)}
-        model = load_model(run, trust=trust) if run else build_model(config.model, splits.input_shape, **sizes)
+        model = _trained(run, trust) if run else build_model(config.model, splits.input_shape, **sizes)
     if not 0 <= sample < len(splits.train):
         raise InputError(
             f"--sample {sample}: the training split has {len(splits.train):,} rows; choose 0 to {len(splits.train) - 1}"
@@ -86,8 +84,8 @@ def explain(
     return Explanation(
         name=config.name,
         state=f"as {run} has trained it" if run else f"as training starts it (seed {config.seed})",
-        loss=config.loss.kind,
-        loss_settings={"label_smoothing": config.loss.label_smoothing, "delta": config.loss.delta},
+        loss=loss.kind,
+        loss_settings={"label_smoothing": loss.label_smoothing, "delta": loss.delta},
         classes=splits.classes,
         sample=sample,
         rows=len(splits.train),
@@ -102,3 +100,9 @@ def lr_of(config: Config) -> float:
     """The learning rate that a config's optimizer starts with, torch's default where it says none."""
     default = inspect.signature(getattr(torch.optim, config.optimizer.kind)).parameters["lr"].default
     return float(config.optimizer.arguments.get("lr", default))
+
+
+def _trained(run: Path, trust: bool) -> nn.Module:
+    from nnvis.experiment import load_model  # which brings all of training; a config needs none of it
+
+    return load_model(run, trust=trust)
