@@ -64,7 +64,8 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     [
         (
             ["trian"],
-            'choices: demo, train, compare, diagnose, figures, explain, check, list, schema, bench; did you mean "train"',
+            "choices: demo, train, compare, diagnose, figures, explain, check, list, schema, bench; did you mean "
+            '"train"',
         ),
         (["train"], "name one config"),
         (["train", "digits_mlp", "digits_cnn"], "not 2 (digits_mlp digits_cnn)"),
