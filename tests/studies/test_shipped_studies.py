@@ -16,12 +16,13 @@ STUDIES = sorted((Path(__file__).parents[2] / "configs" / "studies").glob("*.yam
 HEADLINES = ("exploding", "overfitting", "vanishing")
 
 
-def test_there_are_eleven() -> None:
+def test_there_are_twelve() -> None:
     assert [path.stem for path in STUDIES] == [
         "activations",
         "batch_size",
         "depth",
         "exploding",
+        "exploding_rnn",
         "initialization",
         "learning_rate",
         "learning_rate_range",
