@@ -20,7 +20,7 @@ def test_every_public_name_is_there() -> None:
 
 
 def test_an_unknown_name_is_answered_with_those_there_are() -> None:
-    with pytest.raises(AttributeError, match=r"'nnvis' has no attribute 'trian'; it has .*load_run, train"):
+    with pytest.raises(AttributeError, match=r"'nnvis' has no attribute 'trian'; it has .*load_run, load_study, train"):
         getattr(nnvis, "trian")  # noqa: B009 (pyright knows that it is not there)
 
 
