@@ -77,6 +77,7 @@ def commands() -> dict[str, Command]:
         "compare": compare,
         "diagnose": diagnose,
         "figures": figures,
+        "explain": explain,
         "check": check,
         "list": list_topic,
         "schema": schema,
@@ -166,9 +167,7 @@ def compare(argv: Sequence[str]) -> int:
     _add_config(parser, "STUDY")
     _add_runs(parser)
     parser.add_argument("--jobs", type=int, metavar="N", help="how many runs at a time (default: 1)")
-    parser.add_argument(
-        "--on", metavar="ray[://ADDRESS]", help="train on a Ray cluster, all of which sees --runs"
-    )
+    parser.add_argument("--on", metavar="ray[://ADDRESS]", help="train on a Ray cluster, all of which sees --runs")
     parser.add_argument("--quiet", action="store_true", help="no progress")
     options = parser.parse_intermixed_args(argv)
     sources, overrides = _split_words(options.words)
@@ -238,6 +237,39 @@ def figures(argv: Sequence[str]) -> int:
         return DONE
     run = load_run(options.path)
     print(*draw_run(run, out), *draw_findings(run, diagnose(run), out), sep="\n")
+    return DONE
+
+
+def explain(argv: Sequence[str]) -> int:
+    """Explain how a network computes and learns: one sample forward and backward, every number, as text and figures.
+
+    CONFIG's network is as training would start it; with a run's directory in its place, as it was trained.
+    """
+    parser = _Parser(explain)
+    _add_config(parser)
+    parser.add_argument("--sample", type=int, default=0, metavar="K", help="row of the training split (default: 0)")
+    parser.add_argument("--weight", metavar="LAYER:ROW,COL", help="the weight whose derivative is taken apart")
+    parser.add_argument("--neuron", metavar="LAYER:INDEX", help="the neuron whose sum is written out")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="where figures go (default: explained/NAME)")
+    options = parser.parse_intermixed_args(argv)
+    sources, overrides = _split_words(options.words)
+    source = _only(parser, sources)
+    from rich.console import Console
+
+    from nnvis.lessons import draw, tell
+    from nnvis.lessons import explain as explain_sample
+
+    explanation = explain_sample(
+        source,
+        overrides,
+        sample=options.sample,
+        weight=options.weight,
+        neuron=options.neuron,
+        trust=options.trust,
+    )
+    tell(explanation, Console(highlight=False))
+    out = options.out or Path("explained") / explanation.name
+    print("", *draw(explanation, out), sep="\n")
     return DONE
 
 

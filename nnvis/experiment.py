@@ -34,7 +34,17 @@ from nnvis.training.progress import Follow, Quiet, progress_for
 from nnvis.training.randomness import seeded
 from nnvis.training.recording import Recording
 from nnvis.training.run_directory import new_run_directory, resumed_config, unfinished_run
-from nnvis.training.setup import build_batches, build_learner, describe, examine, length_of, place, resolve, with_loss
+from nnvis.training.setup import (
+    build_batches,
+    build_learner,
+    checks_of,
+    describe,
+    examine,
+    length_of,
+    place,
+    resolve,
+    with_loss,
+)
 from nnvis.training.state import State
 
 
@@ -105,9 +115,8 @@ def _train_in(
     with follow(directory, steps, state.step) as progress:
         progress.say(describe(config, splits, learner, state))
         recording.say = progress.say
-        examination = examine(
-            config, learner, placed, log, steps, tell=progress.found, picture=partial(_picture, directory, figures)
-        )
+        plan, picture = checks_of(config, splits, learner), partial(_picture, directory, figures)
+        examination = examine(config, learner, placed, log, plan, tell=progress.found, picture=picture)
         train, val = placed["train"], placed.get("val")
         loop = Loop(learner, batches, train, val, length, state, recording, progress, examination, directory)
         illustrate = partial(_illustrate, figures)

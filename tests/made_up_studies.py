@@ -26,6 +26,7 @@ from nnvis.record import (
     write_findings,
     write_json,
 )
+from nnvis.record.study_log import log_run
 from nnvis.record.summary import run_summary
 
 BOUNDED = ("sigmoid", "tanh")  # variants with such a name saturate, the others have dead units
@@ -70,6 +71,18 @@ def made_up_study(
         overrides = {name: dict(values) for name, values in variants.items()}
     else:
         overrides = {name: {"model.activation": name} for name in variants}
+    told = {
+        "name": folder.name,
+        "question": question,
+        "base": _config("base", 0, layers, {}),
+        "variants": overrides,
+        "axes": {key: list(values) for key, values in (axes or {}).items()},
+        "seeds": list(seeds),
+        "figures": list(figures),
+        "expect": list(expect),
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "study.yaml").write_text(yaml.safe_dump(told, sort_keys=False), encoding="utf-8")
     places: dict[str, dict[str, str]] = {name: {} for name in overrides}
     for (position, name), seed in itertools.product(enumerate(overrides), seeds):
         if (name, seed) in missing:
@@ -92,18 +105,6 @@ def made_up_study(
             seconds=seconds.get(name, 1.0 + position),
             accuracy=accuracy,
         )
-    told = {
-        "name": folder.name,
-        "question": question,
-        "base": _config("base", 0, layers, {}),
-        "variants": overrides,
-        "axes": {key: list(values) for key, values in (axes or {}).items()},
-        "seeds": list(seeds),
-        "figures": list(figures),
-        "expect": list(expect),
-    }
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "study.yaml").write_text(yaml.safe_dump(told, sort_keys=False), encoding="utf-8")
     write_json(folder / "runs.json", places)
     return load_study(folder)
 
@@ -138,7 +139,7 @@ def write_run(
     metrics: dict[str, dict[str, float]] = {}
     with EventLog.create(path) as log:
         log.layout()
-        log.hparams({"name": config["name"], "seed": seed, **_flat(config)}, ["loss/val"])
+        log_run(log, path, _flat(config), ["loss/val"])
         for step in range(end):
             share = step / steps
             if step % every == 0:
@@ -150,6 +151,7 @@ def write_run(
                 quantities = {
                     "grad_norm": _row(linear, grads),
                     "activation_grad_norm": _row(linear, 2 * grads),
+                    "activation_grad_rms": _row(acts, 0.01 * grads[:-1]),
                     "update_ratio": _row(linear, 1e-3 * grads / grads[-1]),
                     "weight_norm": _row(linear, np.full(layers, 4 + 2 * share)),
                     "activation_mean": _row(acts, np.full(layers - 1, 0.5 if bounded else 0.1)),
@@ -245,7 +247,13 @@ def _config(name: str, seed: int, layers: int, overrides: Mapping[str, Any]) -> 
 def _flat(section: Mapping[str, Any], path: str = "") -> dict[str, Any]:
     pairs: dict[str, Any] = {}
     for key, value in section.items():
-        pairs |= _flat(value, f"{path}{key}.") if isinstance(value, Mapping) else {f"{path}{key}": value}
+        pairs |= (
+            _flat(value, f"{path}{key}.")
+            if isinstance(value, Mapping)
+            else {f"{path}{key}": value}
+            if value is not None
+            else {}
+        )
     return pairs
 
 

@@ -20,7 +20,7 @@ from nnvis.listing import LOSSES, TOPICS, listing
 
 NNVIS = [sys.executable, "-m", "nnvis"]
 ADAFACTOR = "lr=0.01, beta2_decay=-0.8, eps=[null, 0.001], d=1.0, weight_decay=0.0, foreach=null, maximize=false"
-COMMANDS = ["demo", "train", "diagnose", "figures", "check", "list", "schema", "bench"]
+COMMANDS = ["demo", "train", "compare", "diagnose", "figures", "explain", "check", "list", "schema", "bench"]
 
 
 def test_help_names_every_command_and_the_exit_codes(capsys: pytest.CaptureFixture[str]) -> None:
@@ -64,7 +64,8 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     [
         (
             ["trian"],
-            'choices: demo, train, diagnose, figures, check, list, schema, bench; did you mean "train"',
+            "choices: demo, train, compare, diagnose, figures, explain, check, list, schema, bench; did you mean "
+            '"train"',
         ),
         (["train"], "name one config"),
         (["train", "digits_mlp", "digits_cnn"], "not 2 (digits_mlp digits_cnn)"),
@@ -75,6 +76,11 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         (["train", "digits_mlp", "data.my-key=3"], "data.my-key=3: unknown key"),
         (["train", "digits_mlp", "--epochs", "3"], "unrecognized arguments: --epochs"),
         (["train", "--resume", "digits_mlp"], "nothing to resume"),
+        (["compare"], "name one study"),
+        (["compare", "vanishin"], 'did you mean "vanishing"'),
+        (["compare", "vanishing", "seeds=0"], "seeds=0: should be a list of seeds, or how many"),
+        (["compare", "vanishing", "--jobs", "0"], "--jobs must be positive"),
+        (["compare", "vanishing", "--on", "spark"], "on: should be ray or ray://ADDRESS, got spark"),
         (["figures", "nowhere"], "nowhere"),
         (["check"], "name a config"),
         (["bench", "digits_mlp", "--pairs", "0"], "must be positive"),

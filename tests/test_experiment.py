@@ -20,7 +20,8 @@ import nnvis
 from nnvis.config import Config, load_config
 from nnvis.errors import InputError, RunError
 from nnvis.experiment import load_model, train
-from nnvis.record import Run, read_json
+from nnvis.record import Run, load_study, read_json, write_json
+from nnvis.record.study_log import hyperparameters
 from nnvis.training import checkpoints
 from nnvis.training.learner import Learner
 from nnvis.training.loop import Loop
@@ -425,3 +426,27 @@ def test_bad_input_leaves_no_directory(tmp_path: Path) -> None:
         with pytest.raises(InputError):
             run(tiny(**sections), tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+# ---------------------------------------------------------------- a run of a study
+
+
+def test_a_run_of_a_study_leaves_the_columns_to_it(tmp_path: Path) -> None:
+    folder = tmp_path / "steps"
+    folder.mkdir()
+    variants = {"clipped": {"training.clip_grad_norm": 1.0}, "free": {}}
+    told = {"name": "steps", "question": "?", "variants": variants, "axes": {}, "seeds": [0]}
+    write_json(
+        folder / "study.yaml", {**told, "base": tiny().model_dump(), "figures": [], "expect": []}
+    )  # JSON is YAML
+    for name, overrides in variants.items():
+        training = {key.removeprefix("training."): value for key, value in overrides.items()}
+        run(tiny(training={"epochs": 1, **training}), folder, name=name)
+    write_json(folder / "runs.json", {name: {"0": f"{name}/1-seed0"} for name in variants})
+    columns = {column.name: column.values for column in hyperparameters(load_study(folder))}
+    assert columns == {"name": ["clipped", "free"], "training.clip_grad_norm": ["1.0", "null"], "seed": [0]}
+    for log in folder.glob("*/*/events*"):
+        assert b"_hparams_/session_start_info" in log.read_bytes()
+        assert b"_hparams_/experiment" not in log.read_bytes()
+    alone = run(tiny(training={"epochs": 1}), tmp_path)
+    assert b"_hparams_/experiment" in next(alone.path.glob("events*")).read_bytes()

@@ -72,9 +72,7 @@ def compare(study: Study) -> Comparison:
             checked.append(evaluate(parse_expectation(line, study.variants, len(study.seeds)), outcomes))
         except UnclearExpectationError as problem:
             raise InputError(f"{study.path / 'study.yaml'}: expect: {problem}") from None
-    return Comparison(
-        study.name, study.question, outcomes, rankings(outcomes, deciding_metrics(study)), tuple(checked)
-    )
+    return Comparison(study.name, study.question, outcomes, rankings(outcomes, deciding_metrics(study)), tuple(checked))
 
 
 def write_comparison(study: Study) -> Comparison:
@@ -117,8 +115,8 @@ def _statistics(values: Mapping[int, float]) -> dict[str, float]:
 def _expected(checked: tuple[Checked, ...]) -> list[str]:
     if not checked:
         return []
-    failed = [f"{each.text} ({each.measured})" for each in checked if each.holds is False]
-    unclear = [f"{each.text} ({each.measured})" for each in checked if each.holds is None]
+    failed = [f"“{each.text}”: {each.measured}" for each in checked if each.holds is False]
+    unclear = [f"“{each.text}”: {each.measured}" for each in checked if each.holds is None]
     told = [f"{sum(each.holds is True for each in checked)} of {len(checked)} expectations hold"]
     told += [f"not: {'; '.join(failed)}"] if failed else []
     told += [f"cannot be told: {'; '.join(unclear)}"] if unclear else []

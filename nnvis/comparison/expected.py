@@ -3,7 +3,7 @@
     check = evaluate(expectation, outcomes)
     check.holds, check.measured
 
-A pair that was named beforehand is judged by its own 95% interval, without correction for the pairs that nobody asked about.
+A pair that was named beforehand is judged by its own 95% interval: there is nothing to correct for.
 """
 
 from __future__ import annotations
@@ -60,14 +60,18 @@ def _compared(line: Expectation, one: Outcome, other: Outcome) -> tuple[bool | N
     measured = f"{metric} better by {gap_in_words(gap, metric)}" if gap.seeds else f"no shared seed has {metric}"
     if lost or won:
         measured += f"; diverged in {share_in_words(one.diverged, one)}, {other.variant} in {won} of {len(other.seen)}"
-    if not gap.judged:  # too few to compare: because the other diverges, or because there are too few
-        by_divergence = won - lost >= 2
-        if line.kind == "beats":
-            return (True if by_divergence else None), measured
-        return (False if abs(won - lost) >= 2 else None), measured
+    outlives, outlived = _outlives(one, other), _outlives(other, one)
     if line.kind == "beats":
-        return gap.low > 0 and lost <= won, measured
-    return not gap.excludes_zero and lost == won, measured
+        if outlives or gap.judged:
+            return (gap.low > 0 or (outlives and not gap.high < 0)) and lost <= won, measured
+    elif outlives or outlived or gap.judged:
+        return not gap.excludes_zero and lost == won, measured
+    return None, measured
+
+
+def _outlives(one: Outcome, other: Outcome) -> bool:
+    """Whether one never diverges, and the other in most seeds."""
+    return not one.diverged and len(other.diverged) >= max(2, len(other.seen) // 2 + 1)
 
 
 def _mean(line: Expectation, outcome: Outcome) -> tuple[bool | None, str]:
@@ -81,7 +85,8 @@ def _mean(line: Expectation, outcome: Outcome) -> tuple[bool | None, str]:
     if math.isnan(value):
         return None, f"{metric}: no value{diverged}"
     count = len(outcome.values[metric])
-    holds = _RELATIONS[line.relation or "<"](value, line.value)
+    bound = math.nan if line.value is None else line.value
+    holds = _RELATIONS[line.relation or "<"](value, bound)
     return bool(holds), f"{metric} {in_words(value, metric)} over {plural(count, 'seed')}{diverged}"
 
 

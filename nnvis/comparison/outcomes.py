@@ -58,7 +58,7 @@ def outcomes_of(study: Study) -> dict[str, Outcome]:
 
 
 def deciding_metrics(study: Study) -> tuple[str, ...]:
-    """By which variants are judged, the first one first: of the validation rows, or of the training rows without any."""
+    """What variants are judged by, first things first: on the validation rows, without any on the training rows."""
     there = {name for _, _, run in study.each_run() for name in run_metrics(run)}
     choices = (("accuracy/val", "loss/val"), ("accuracy/train", "loss/train"))
     return next((tuple(name for name in names if name in there) for names in choices if there & {*names}), ())

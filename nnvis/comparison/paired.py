@@ -61,10 +61,8 @@ def difference(a: Mapping[int, float], b: Mapping[int, float], confidence: float
         return Difference(mean, math.nan, math.nan, math.nan, seeds)
     error = float(values.std(ddof=1)) / math.sqrt(len(seeds))
     half = float(stdtrit(len(seeds) - 1, 0.5 + confidence / 2)) * error
-    if error:
-        p = 2 * float(stdtr(len(seeds) - 1, -abs(mean) / error))
-    else:
-        p = 0.0 if mean else 1.0
+    t = abs(mean) / error if error else math.inf if mean else 0.0
+    p = 2 * float(stdtr(len(seeds) - 1, -t))
     return Difference(mean, mean - half, mean + half, p, seeds)
 
 

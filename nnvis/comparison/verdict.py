@@ -22,7 +22,8 @@ def verdict(outcomes: Mapping[str, Outcome], ranked: Mapping[str, Ranking]) -> l
     sentences = [_missing(outcomes)]
     for ranking in ranked.values():
         sentences += [_winner(ranking, outcomes), _not_shown(ranking)]
-    sentences += [_diverged(outcomes), _symptoms(outcomes, "errors"), _symptoms(outcomes, "warnings"), _well(outcomes)]
+    sentences += [_no_intervals(outcomes, ranked), _diverged(outcomes)]
+    sentences += [_symptoms(outcomes, "errors"), _symptoms(outcomes, "warnings"), _well(outcomes)]
     return [sentence for sentence in sentences if sentence]
 
 
@@ -33,12 +34,8 @@ def in_words(value: float, metric: str) -> str:
 
 def gap_in_words(gap: Difference, metric: str) -> str:
     """`3.2 points (95% interval 2.1 to 4.3)`: of accuracy in percentage points, and as exact as it is known."""
-    size, unit = (100, " points") if metric.startswith("accuracy") else (1, "")
-    mean, low, high = (
-        _rounded(size * value, size * (gap.high - gap.low) / 2) for value in (gap.mean, gap.low, gap.high)
-    )
-    interval = f"95% interval {low} to {high}" if gap.judged else "one shared seed: no interval"
-    return f"{mean}{unit} ({interval})"
+    size, interval = _gap(gap, metric)
+    return f"{size} ({interval})"
 
 
 def share_in_words(seeds: Sequence[int], outcome: Outcome) -> str:
@@ -52,44 +49,63 @@ def _winner(ranking: Ranking, outcomes: Mapping[str, Outcome]) -> str:
         return ""
     metric, best = ranking.metric, ranking.order[0]
     value = f"{in_words(outcomes[best].mean(metric), metric)} ({_seeds(outcomes[best], metric)})"
-    beaten = [pair for pair in ranking.pairs if pair.shown and pair.ahead]
     if len(outcomes) == 1:
         return f"{best} has {metric} {value}."
     if not ranking.pairs:
         return f"{best} alone has a value of {metric}: {value}."
+    beaten = [pair for pair in ranking.pairs if pair.shown and pair.ahead]
     if not beaten:
-        return f"No variant is shown to win on {metric}; {best} comes first with {value}."
+        start = f"{best} comes first on {metric} with {value}"
+        undecided = _undecided(ranking)
+        return f"{start}, but no difference is shown to {undecided}." if undecided else f"{start}."
     side = "above" if higher_is_better(metric) else "below"
-    told = [
-        f"{gap_in_words(_lead(pair), metric).replace(' (', f' {side} {pair.other} (', 1)}" for pair in beaten[:_NAMED]
-    ]
+    told = []
+    for pair in beaten[:_NAMED]:
+        size, interval = _gap(_lead(pair), metric)
+        told.append(f"{size} {side} {pair.other} ({interval})")
     if rest := beaten[_NAMED:]:
-        least = min((_lead(pair) for pair in rest), key=lambda gap: gap.mean)
-        told.append(f"at least {gap_in_words(least, metric).partition(' (')[0]} {side} {len(rest)} more")
+        least, _ = _gap(min(map(_lead, rest), key=lambda gap: gap.mean), metric)
+        told.append(f"at least {least} {side} {len(rest)} more")
     return f"{best} has the best {metric}: {value}, {_joined(told)}."
 
 
 def _not_shown(ranking: Ranking) -> str:
-    """From whom the best is not told apart, and why not where that is not plain."""
+    """From whom the best that beats somebody is not told apart; who would be better if it did not diverge."""
     metric, sentences = ranking.metric, []
-    open_pairs = [pair for pair in ranking.pairs if not pair.shown and pair.difference.judged]
-    if open_pairs:
-        told = [f"{pair.other}, {gap_in_words(_lead(pair), metric)}" for pair in open_pairs[:_NAMED]]
-        rest = open_pairs[_NAMED:]
-        told += [f"{len(rest)} more"] if rest else []
-        tempting = [pair for pair in open_pairs if pair.difference.excludes_zero]
-        names = listing([pair.other for pair in tempting])
-        why = f" (the interval to {names} leaves 0 out, as some of {ranking.comparisons} do by chance)"
-        why = why if tempting else ""
-        sentences.append(f"No difference shown on {metric} between {ranking.order[0]} and {'; '.join(told)}{why}.")
-    alone = [pair.other for pair in ranking.pairs if not pair.difference.judged]
-    if alone:
-        sentences.append(f"No interval, so no difference shown, on {metric} to {listing(alone)}: one shared seed.")
-    better = [pair for pair in ranking.pairs if pair.shown and not pair.ahead]
-    if better:
-        told = [f"{pair.other} by {gap_in_words(_lead(pair).reversed, metric)}" for pair in better[:_NAMED]]
-        sentences.append(f"Where it did not diverge, {_joined(told)} is better on {metric}, but it diverges more often.")
+    undecided = _undecided(ranking)
+    if undecided and any(pair.shown and pair.ahead for pair in ranking.pairs):
+        sentences.append(f"No difference shown on {metric} between {ranking.order[0]} and {undecided}.")
+    for pair in ranking.pairs:
+        if pair.shown and not pair.ahead:
+            size, interval = _gap(_lead(pair).reversed, metric)
+            better = f"{pair.other} is better on {metric} where it does not diverge, by {size} ({interval})"
+            sentences.append(f"{better}, but it diverges more often.")
     return " ".join(sentences)
+
+
+def _undecided(ranking: Ranking) -> str:
+    """Those not told apart from the best, with their intervals; and why not, where that is not plain."""
+    pairs = [pair for pair in ranking.pairs if not pair.shown and pair.difference.judged]
+    if not pairs:
+        return ""
+    told = [f"{pair.other} ({', '.join(_gap(_lead(pair), ranking.metric))})" for pair in pairs[:_NAMED]]
+    told += [f"{len(pairs) - _NAMED} more"] if len(pairs) > _NAMED else []
+    tempting = sum(pair.difference.excludes_zero for pair in pairs)
+    which = "the interval leaves" if len(pairs) == 1 else f"{tempting} of the {len(pairs)} intervals leave"
+    why = f"; {which} 0 out, but not once corrected for {ranking.comparisons} comparisons" if tempting else ""
+    return _joined(told) + why
+
+
+def _no_intervals(outcomes: Mapping[str, Outcome], ranked: Mapping[str, Ranking]) -> str:
+    """One seed, or one that is shared; where runs diverged that is said with them."""
+    pairs = [pair for ranking in ranked.values() for pair in ranking.pairs]
+    alone = [*dict.fromkeys(pair.other for pair in pairs if not pair.difference.judged)]
+    if alone and len({seed for each in outcomes.values() for seed in each.seen}) == 1:
+        return "One seed: no interval, so no difference can be shown."
+    alone = [name for name in alone if not outcomes[name].diverged]
+    return (
+        f"No interval, so no difference shown, where fewer than two seeds are shared: {_some(alone)}." if alone else ""
+    )
 
 
 def _missing(outcomes: Mapping[str, Outcome]) -> str:
@@ -106,7 +122,8 @@ def _diverged(outcomes: Mapping[str, Outcome]) -> str:
             groups.setdefault((len(each.diverged), len(each.seen)), []).append(name)
     told = []
     for (count, seen), names in sorted(groups.items(), key=lambda group: -group[0][0] / group[0][1]):
-        rest = "nothing to compare" if count == seen else f"compared over the {plural(seen - count, 'other')}"
+        rest = {0: "nothing to compare", 1: "one other: no interval"}.get(seen - count)
+        rest = rest or f"compared over the {seen - count} others"
         told.append(f"{_some(names)} in {count} of {plural(seen, 'seed')} ({rest})")
     return f"Diverged: {'; '.join(told)}." if told else ""
 
@@ -137,6 +154,15 @@ def _well(outcomes: Mapping[str, Outcome]) -> str:
     if not well:
         return ""
     return "No variant has an error or a warning." if len(well) == len(outcomes) else f"Without either: {_some(well)}."
+
+
+def _gap(gap: Difference, metric: str) -> tuple[str, str]:
+    """`3.2 points` and `95% interval 2.1 to 4.3`."""
+    scale, unit = (100, " points") if metric.startswith("accuracy") else (1, "")
+    half_width = scale * (gap.high - gap.low) / 2
+    mean, low, high = (_rounded(scale * value, half_width) for value in (gap.mean, gap.low, gap.high))
+    unit = " point" if unit and mean in ("1", "−1") else unit
+    return f"{mean}{unit}", f"95% interval {low} to {high}" if gap.judged else "one shared seed: no interval"
 
 
 def _lead(pair: Pair) -> Difference:

@@ -213,7 +213,7 @@ class Diagnosis(Section):
     """Fixed rows are checked now and then while training runs; findings are told when they become certain."""
 
     every: PositiveInt | Literal["auto"] | None = "auto"
-    """Steps between checks; auto: eleven over the run; null: none."""
+    """Steps between checks; auto: five to eleven over the run, as its length affords; null: none."""
     stop_on: list[Symptom] = []
     """Findings of severity error that end the run."""
 

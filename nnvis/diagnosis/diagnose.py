@@ -10,6 +10,7 @@ from nnvis.diagnosis.fit import bad_initial_loss, learning_rate_too_high, not_le
 from nnvis.diagnosis.gradients import exploding_gradients, vanishing_gradients, zero_gradients
 from nnvis.diagnosis.inputs import bad_labels, class_imbalance, unnormalized_inputs, unnormalized_targets
 from nnvis.diagnosis.nonfinite import nonfinite_values
+from nnvis.diagnosis.remedies import TREAT_CAUSES
 from nnvis.diagnosis.structure import loss_mismatch, missing_nonlinearity, output_mismatch
 from nnvis.diagnosis.units import dead_units, saturated_activations, symmetric_units
 from nnvis.record.run import Run
@@ -105,7 +106,8 @@ def _with_causes(findings: list[Finding]) -> Iterator[Finding]:
         if finding.symptom in ("not_learning", "underfitting"):
             blamed = ("error",) if finding.symptom == "not_learning" else SEVERITIES
             others = [f.symptom for f in findings if f.symptom in _STRUCTURAL and f.severity in blamed]
-            finding = replace(finding, causes=(*others, *finding.causes))
+            first = (TREAT_CAUSES,) if others else ()
+            finding = replace(finding, causes=(*others, *finding.causes), remedies=(*first, *finding.remedies))
         elif underfits and finding.severity == "info" and finding.symptom in _OF_LAYERS:
             finding = replace(finding, severity="warning")
         yield finding

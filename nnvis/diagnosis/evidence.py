@@ -23,7 +23,7 @@ from nnvis.record.vocabulary import BoolArray, Check, FloatArray, IntArray
 CONFIDENCE = 0.99
 FEWEST_ROWS = 32
 """Nobody probes with fewer rows out of many: fewer are the whole table, and nothing has to be inferred from them."""
-_GRADIENT_ROWS = 256  # of a check, at most
+_GRADIENT_ROWS = 256  # that a batch's loss is of, in a record that does not say
 FEWEST_STEPS = 50
 """A run of fewer updates has hardly begun: nothing is said about what it did not reach."""
 BUDGET_SHARE = 0.2
@@ -149,7 +149,7 @@ def require_late(run: Run) -> None:
     total, now = budget(run), newest_step(run)
     if total is None:
         raise NotJudged("the run has not ended, and how long it is to be is not known")
-    if now < BUDGET_SHARE * total:
+    if now < round(BUDGET_SHARE * total):
         raise NotJudged(f"only {now:,} of {total:,} steps are done")
     if now < FEWEST_STEPS:
         raise NotJudged(f"only {now:,} step{'s' * (now != 1)}: too few to say what the network can learn")
@@ -244,7 +244,7 @@ def require_rows(run: Run, *, apart: float = 0.01) -> None:
         if together is None or not np.isfinite(together).all():
             continue
         batches = check.values["diagnosis_activation_norm"].shape[1]
-        watched = min(_GRADIENT_ROWS, len(rows)) // batches * batches
+        watched = min(fact(run, "gradient_rows") or _GRADIENT_ROWS, len(rows)) // batches * batches
         for whole, part in zip(together, (rows[:watched], rows[: watched // 2]), strict=True):
             off = min(abs(whole - part.mean()), abs(whole - part.sum()) / len(part))
             if not off <= apart * max(np.abs(part).mean(), np.nan_to_num(rounding, posinf=0)):

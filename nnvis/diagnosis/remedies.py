@@ -38,6 +38,8 @@ _TARGETS = Remedy(
 )
 _LEAKY = Remedy("use LeakyReLU", "its slope is never 0, so that no unit can die", {"model.activation": "leaky_relu"})
 
+TREAT_CAUSES = Remedy("treat the findings named as its causes first", "the network may then learn by itself", {})
+
 _BY_SYMPTOM: dict[str, tuple[Remedy, ...]] = {
     "vanishing_gradients": (_RELU, _NORM, _RESIDUAL),
     "zero_gradients": (Remedy("take away what blocks the gradient", "nothing before it can learn", {}),),
@@ -70,11 +72,6 @@ _BY_SYMPTOM: dict[str, tuple[Remedy, ...]] = {
         Remedy("use a larger network", "it must at least do what a linear map does", {}),
     ),
     "not_learning": (
-        Remedy(
-            "treat the other findings first, where there are any",
-            "what stands beside this finding is its likeliest cause",
-            {},
-        ),
         Remedy("try to learn 16 rows by heart", "a network that cannot has a bug, not a tuning problem", {}),
     ),
     "nonfinite_values": (_LOWER, _CLIP, Remedy("look for NaN in the data", "one row is enough", {})),

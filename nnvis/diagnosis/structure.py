@@ -153,7 +153,7 @@ def _wrong_use(run: Run, loss: dict[str, Any], targets: dict[str, Any]) -> Itera
         text = "the log of a probability of 0 is not finite: one sure and wrong row breaks the run"
         yield Mismatch("error" if is_broken else "warning", text, "softmax and log are computed apart")
     if loss["scale"] < 0:
-        yield Mismatch("error", "the loss has the wrong sign: it falls as the outputs get worse", "a sign")
+        yield Mismatch("error", "the loss has the wrong sign: it falls as the outputs get worse", "the loss is negated")
     if loss["kind"] in ("mean_squared_error", "mean_absolute_error") and targets.get("counts"):
         text = f"{loss['kind'].replace('_', ' ')} for {len(targets['counts'])} classes"
         yield Mismatch("error" if without else "info", f"{text}; {then}", "a loss for another task: for numbers")

@@ -3,6 +3,7 @@
     figure = gradient_flow(run)
     save(figure, "gradient_flow.svg")
     draw_run(run, folder)                # all that the record has data for
+    draw_study(study, folder)            # of a study, each figure with its numbers as CSV
 
 Nothing here trains, opens a window or imports torch; matplotlib is imported when a figure is asked for.
 """
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from nnvis.figures.gradients import gradient_flow
     from nnvis.figures.heatmap import layer_heatmap
     from nnvis.figures.reading import NoData
+    from nnvis.figures.studying import draw_study
     from nnvis.figures.style import save
     from nnvis.figures.updates import update_ratio
 
@@ -31,6 +33,7 @@ _HOMES = {
     "draw_finding": "findings",
     "draw_findings": "findings",
     "draw_run": "gallery",
+    "draw_study": "studying",
     "finding_figure": "findings",
     "gradient_flow": "gradients",
     "layer_heatmap": "heatmap",
@@ -48,6 +51,7 @@ __all__ = [
     "draw_finding",
     "draw_findings",
     "draw_run",
+    "draw_study",
     "finding_figure",
     "gradient_flow",
     "layer_heatmap",

@@ -24,7 +24,6 @@ from nnvis.figures.scales import linear_limits, log_axis, log_limits
 from nnvis.figures.style import HEALTHY, INK, MARKERS, SICK, TRAIN, VALIDATION, VARIANTS, drawn, explain, sheet
 from nnvis.figures.words import number, percent
 from nnvis.record.run import Run
-from nnvis.record.vocabulary import FloatArray
 
 DASHED: dict[str, Any] = {"linestyle": (0, (4, 1.5))}
 DOTTED: dict[str, Any] = {"marker": "o", "markersize": 3}

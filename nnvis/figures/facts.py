@@ -67,6 +67,13 @@ def first_nonfinite(values: ArrayLike) -> int | None:
     return int(np.argmax(bad)) if bad.any() else None
 
 
+def clipped_share(factors: ArrayLike) -> float:
+    """Share of the measured steps whose gradients were clipped: of clip factors (T,) below 1, rounding aside."""
+    factors = np.asarray(factors, dtype=float)
+    known = factors[np.isfinite(factors)]
+    return float(np.mean(known < 1 - 1e-4)) if len(known) else float("nan")
+
+
 def first_to_last(values: ArrayLike) -> float:
     """The first layer's value over the last layer's; NaN where that cannot be said (a non-finite one, 0 / 0)."""
     values = np.asarray(values, dtype=float)

@@ -12,12 +12,12 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from nnvis.figures.facts import factor_per_layer, first_to_last, growth
+from nnvis.figures.facts import clipped_share, factor_per_layer, first_to_last, growth
 from nnvis.figures.labels import EndLabel, arrange
 from nnvis.figures.reading import about, layer_table, names
 from nnvis.figures.scales import ORDINARY, Strips, value_kinds
 from nnvis.figures.style import DASHES, GLYPHS, HEALTHY, MARKERS, SICK, drawn, explain, shades, sheet
-from nnvis.figures.words import number, plural, shorten
+from nnvis.figures.words import number, percent, plural, shorten
 from nnvis.record.run import Run
 from nnvis.record.vocabulary import LayerSeries
 
@@ -176,5 +176,17 @@ def _caption(runs: tuple[Run, ...], tables: list[LayerSeries]) -> str:
     return (
         "L2 norm of the gradient of each layer's own parameters, before clipping. The gradient arrives from the right."
         f"{steps} Level lines are healthy; a fall to the left starves the first layers, a rise blows them up. "
-        f"{pace}{about(*runs)}"
+        f"{pace}{_clipping(runs[0]) if len(runs) == 1 else ''}{about(*runs)}"
     )
+
+
+def _clipping(run: Run) -> str:
+    """How often and how much gradients were clipped before the update, where the record says so."""
+    if "clip_factor" not in run.scalars:
+        return ""
+    factors = run.scalars["clip_factor"].values
+    share = clipped_share(factors)
+    if not share > 0:
+        return "Clipping changed nothing. " if share == 0 else ""
+    typical = number(float(np.median(factors[factors < 1 - 1e-4])), 2)
+    return f"Clipping shortened it in {percent(share)} of the measured steps, to ×{typical} in the median. "

@@ -13,11 +13,13 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
 from matplotlib.collections import QuadMesh
 from matplotlib.colors import Colormap, LogNorm, Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
+from matplotlib.transforms import ScaledTranslation
 
 from nnvis.figures.columns import cells, medians, per_column, thinned
 from nnvis.figures.facts import growth
@@ -136,25 +138,28 @@ def paint(
     return mesh
 
 
-def colour_bar(fig: Figure, mesh: QuadMesh, norm: Normalize, noun: str, axes: Axes | Sequence[Axes]) -> None:
+def colour_bar(fig: Figure, mesh: ScalarMappable, norm: Normalize, noun: str, axes: Axes | Sequence[Axes]) -> None:
     """The scale beside the axes: powers of ten, or percent."""
     bar = fig.colorbar(mesh, ax=axes, pad=0.02, aspect=30)
     bar.outline.set_visible(False)  # pyright: ignore[reportCallIssue]
     if isinstance(norm, LogNorm):
-        assert norm.vmin and norm.vmax
-        ticks = log_ticks(math.log10(norm.vmin), math.log10(norm.vmax), most=6)
+        ticks = log_ticks(math.log10(norm.vmin or 1), math.log10(norm.vmax or 1), most=6)  # both are set
         bar.set_ticks(ticks, labels=tick_words(ticks))
         bar.ax.yaxis.set_minor_locator(NullLocator())
     else:
         bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda share, _: percent(share)))
-    bar.ax.set_title(noun, loc="right")
+    if isinstance(axes, Axes):
+        bar.ax.set_title(noun, loc="right")
+    else:  # no room above: the panels have titles
+        bar.set_label(noun)
 
 
-def name_kinds(ax: Axes, kinds: IntArray, above: float = 1.01) -> None:
-    """The key of the colours for what is no ordinary number, where there is any, over the axes."""
+def name_kinds(ax: Axes, kinds: IntArray, above: float = 1.0) -> None:
+    """The key of the colours for what is no ordinary number, where there is any, `above` the axes (points)."""
     if named := [kind for kind in COLOURS if (kinds == kind).any()]:
         patches = [Patch(label=NAMES[kind], **_LOOKS[kind]) for kind in named]
-        ax.legend(handles=patches, loc="lower left", bbox_to_anchor=(0, above), ncols=4)
+        place = ax.transAxes + ScaledTranslation(0, above / 72, ax.figure.dpi_scale_trans)
+        ax.legend(handles=patches, loc="lower left", bbox_to_anchor=(0, 1), bbox_transform=place, ncols=4)
 
 
 def _stretches(edges: FloatArray, filled: BoolArray) -> list[tuple[float, float]]:

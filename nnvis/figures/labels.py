@@ -8,7 +8,7 @@ Places by measured size, so it is the last step of a figure.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -26,7 +26,6 @@ from nnvis.figures.words import shorten
 _CHARACTER = 0.62 * 8 / 72  # mean width of one at 8 pt, inches
 _LINE = 1.25 * 8 / 72  # height of a line at 8 pt, inches
 _OUT = 1.045  # where labels start, share of the axes' width
-_AWAY = {"right": "left", "left": "right"}  # which end of a label is at the axes
 
 
 @dataclass(frozen=True)
@@ -43,27 +42,27 @@ def arrange(
     ends: Mapping[Axes, Sequence[EndLabel]] | None = None,
     names: Mapping[Axes, Sequence[str]] | None = None,
     axis: Literal["x", "y"] = "x",
-    side: Literal["left", "right"] = "right",
+    left: Collection[Axes] = (),
 ) -> Figure:
-    """Lays the figure out: `ends` to that side of the axes, `names` of layers at 0 … L-1 of their x or y axis."""
+    """Lays the figure out: `ends` right of the axes, or `left`; `names` of layers at 0 … L-1 of their x or y axis."""
     ends = {ax: [label for label in labels if math.isfinite(label.y)] for ax, labels in (ends or {}).items()}
-    texts = {ax: [_end_text(ax, label, side) for label in labels] for ax, labels in ends.items() if labels}
+    texts = {ax: [_end_text(ax, label, ax in left) for label in labels] for ax, labels in ends.items() if labels}
     lay_out(fig)
     for ax, layers in (names or {}).items():
         _name_layers(ax, shorten(layers), axis)
     if names:
         lay_out(fig)
     for ax in texts:
-        _spread_ends(ax, texts[ax], ends[ax], side)
+        _spread_ends(ax, texts[ax], ends[ax], ax in left)
     return fig
 
 
-def _end_text(ax: Axes, label: EndLabel, side: str) -> Text:
+def _end_text(ax: Axes, label: EndLabel, left: bool) -> Text:
     look: dict[str, Any] = {"va": "center", "fontsize": 8, "color": INK, "transform": ax.transAxes}
-    return ax.text(*((_OUT, 0.5) if side == "right" else (1 - _OUT, 0.5)), label.text, ha=_AWAY[side], **look)
+    return ax.text(1 - _OUT if left else _OUT, 0.5, label.text, ha="right" if left else "left", **look)
 
 
-def _spread_ends(ax: Axes, texts: Sequence[Text], labels: Sequence[EndLabel], side: str) -> None:
+def _spread_ends(ax: Axes, texts: Sequence[Text], labels: Sequence[EndLabel], left: bool) -> None:
     """Moves the labels apart where they would overlap, each with a thin leader to its line."""
     tallest = max(text.get_window_extent().height for text in texts) / ax.get_window_extent().height
     to_axes = ax.get_yaxis_transform() + ax.transAxes.inverted()
@@ -72,7 +71,7 @@ def _spread_ends(ax: Axes, texts: Sequence[Text], labels: Sequence[EndLabel], si
     for text, label, level, height in zip(texts, labels, levels, heights, strict=True):
         text.set_y(height)
         out = np.array([1.005, _OUT - 0.006])
-        ends = out if side == "right" else 1 - out, [level, height]
+        ends = 1 - out if left else out, [level, height]
         look = {"color": label.colour, "linewidth": 0.8, "clip_on": False, "label": "_leader"}
         ax.add_artist(Line2D(*ends, transform=ax.transAxes, **look))
 

@@ -49,7 +49,8 @@ def over_seeds(courses: Sequence[Course], worst: float = np.inf) -> Spread:
     Where a seed was not measured its curve is interpolated; after it stopped early, it has no value.
     """
     if not courses:
-        return Spread(*(np.zeros(0) for _ in range(4)), np.zeros(0, dtype=int))
+        nothing = np.zeros(0)
+        return Spread(nothing, nothing, nothing, nothing, np.zeros(0, dtype=int))
     times = np.unique(np.concatenate([course.times for course in courses]))
     table = np.array([_at(times, course, worst) for course in courses])  # (S, T)
     counted = (~np.isnan(table)).sum(axis=0)

@@ -16,16 +16,17 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from nnvis.comparison import Difference
 from nnvis.figures.course import Curves
 from nnvis.figures.curves import loss_and_accuracy
 from nnvis.figures.facts import wants_log
 from nnvis.figures.labels import EndLabel, arrange
-from nnvis.comparison.paired import Difference
-from nnvis.figures.outcomes import INTERVAL_WORDS, Outcomes, interval, said
+from nnvis.figures.results import INTERVAL_WORDS, Results, interval, said
 from nnvis.figures.scales import linear_limits, log_axis, log_limits
 from nnvis.figures.seeds import Course, Spread, courses_of, over_seeds
-from nnvis.figures.style import FAINT, INK, SICK, TRAIN, VALIDATION, explain, sheet
+from nnvis.figures.style import FAINT, INK, SICK, VALIDATION, explain, sheet
 from nnvis.figures.variants import Look, NothingToDraw, StudyFigure, about_seeds, drawn_study, looks
+from nnvis.figures.varied import naming
 from nnvis.figures.words import clipped, number, percent
 from nnvis.record.study import Study
 from nnvis.record.vocabulary import FloatArray
@@ -78,9 +79,9 @@ def learning_curves(study: Study) -> StudyFigure:
     """
     every = _read(study)
     together = len(every) <= TOGETHER
-    outcomes = Outcomes.of(study)
+    results = Results.of(study)
     shown = CURVES if together else CURVES[:2]
-    fig = _together(study, every, outcomes) if together else _apart(study, every, outcomes)
+    fig = _together(study, every, results) if together else _apart(study, every, results)
     unit = _unit(every)
     rows = [
         (v.variant, curve, *point)
@@ -114,24 +115,32 @@ def _time_label(every: Sequence[Courses]) -> str:
     return labels.pop() if len(labels) == 1 else _unit(every)
 
 
-def _caption(study: Study, every: Sequence[Courses], what: str) -> str:
-    crosses = " × at the edge: diverged; counts as the worst in the median, and not in the range." if _any_broken(every) else ""
-    return f"{what}{crosses} {about_seeds(study, [v.variant for v in every])}"
+def _caption(study: Study, every: Sequence[Courses], what: str, verdict: str, seeds: str = "shaded") -> str:
+    crosses = (
+        " × at the edge: diverged; counts as the worst in the median, and not in the range."
+        if _any_broken(every)
+        else ""
+    )
+    return f"{what}{crosses} {about_seeds(study, [v.variant for v in every], seeds)}{verdict}"
 
 
 def _any_broken(every: Sequence[Courses]) -> bool:
     return any(v.broken for v in every)
 
 
-def _together(study: Study, every: Sequence[Courses], outcomes: Outcomes) -> Figure:
+def _together(study: Study, every: Sequence[Courses], results: Results) -> Figure:
     """All variants in one panel for the loss, and one for the accuracy."""
     clock = next(curves.clock for v in every for curves in v.seeds.values())
     both = any(curve.startswith("accuracy") for v in every for curve in v.curves)
     fig, panels = loss_and_accuracy(both, clock)
     fig.set_figheight(fig.get_figheight() + 0.25 * max(len(every) - 3, 0))
     panels[-1].set_xlabel(_time_label(every))
-    conclude = "Who stays level does not learn; a dashed line that leaves its solid one behind shows overfitting."
-    explain(fig, outcomes.headline, _caption(study, every, f"Solid: training; dashed: validation. {conclude}"))
+    what = (
+        "Solid, hollow marks: training; dashed, full marks: validation. Who stays level does not learn; a dashed line "
+        "that leaves its solid one "
+        "behind shows overfitting."
+    )
+    explain(fig, results.headline, _caption(study, every, what, results.sentence()))
     ends: dict[Axes, list[EndLabel]] = {}
     for ax, metric in zip(panels, ("loss", "accuracy"), strict=False):
         _fit(ax, metric, every)
@@ -143,16 +152,19 @@ def _together(study: Study, every: Sequence[Courses], outcomes: Outcomes) -> Fig
 def _draw_variant(ax: Axes, v: Courses, metric: str, look: Look) -> EndLabel:
     """Its two lines and their ranges; returns what to write at the end of the validation curve, or of the other."""
     train, val = v.curves.get(f"{metric}/train"), v.curves.get(f"{metric}/val")
+    mark: dict[str, Any] = {"color": look.colour, "marker": look.marker, "markersize": 3.5}
     if train:
+        every = max(1, len(train.times) // 8)
+        hollow = {"markerfacecolor": "white", "markevery": (every // 2, every)}
         _band(ax, train, look.colour)
-        ax.plot(train.times, _finite(train.median), color=look.colour, label=f"{v.variant} train")
+        ax.plot(train.times, _finite(train.median), **mark, **hollow, label=f"{v.variant} train")
     if val:
         _band(ax, val, look.colour)
         every = max(1, len(val.times) // 8)
-        marks = {"marker": look.marker, "markersize": 3.5, "markevery": every}
-        ax.plot(val.times, _finite(val.median), color=look.colour, **_DASHED, **marks, label=f"{v.variant} val")
+        ax.plot(val.times, _finite(val.median), **mark, **_DASHED, markevery=every, label=f"{v.variant} val")
     _mark_broken(ax, v, look.colour, metric)
-    last = (val or train or Spread(*[np.zeros(0)] * 4, np.zeros(0, int))).last
+    shown = val or train
+    last = shown.last if shown else math.nan
     name = f"{look.glyph} {clipped(v.variant, 22)}"
     if math.isfinite(last):
         return EndLabel(last, f"{name} {_WORDS[metric](last)}", look.colour)
@@ -176,19 +188,22 @@ def _mark_broken(ax: Axes, v: Courses, colour: Any, metric: str = "loss") -> Non
     height = 0.96 if metric == "loss" else 0.04
     look: dict[str, Any] = {"linestyle": "none", "marker": "x", "markeredgewidth": 1.6, "color": colour}
     if times:
-        ax.plot(times, [height] * len(times), transform=ax.get_xaxis_transform(), clip_on=False, **look, label="_diverged")
+        ax.plot(
+            times, [height] * len(times), transform=ax.get_xaxis_transform(), clip_on=False, **look, label="_diverged"
+        )
 
 
 def _fit(ax: Axes, metric: str, every: Sequence[Courses]) -> None:
-    """The y axis from the data. A run that blows up is followed a little above all the others, and leaves at the top."""
-    whole, blown = [np.zeros(0)], [np.zeros(0)]
+    """The y axis from the data. A run that blows up is followed a little above the others, and leaves at the top."""
+    whole: list[FloatArray] = [np.zeros(0)]
+    blown: list[FloatArray] = [np.zeros(0)]
     for v in every:
         for curve, s in v.curves.items():
             if curve.startswith(metric):
                 (blown if v.broken else whole).append(s.median[np.isfinite(s.median)])
                 whole += [edge[np.isfinite(edge)] for edge in (s.low, s.high)]
-    values, blown = np.concatenate(whole), np.concatenate(blown)
-    values = np.concatenate([values, blown[blown <= 2 * values.max()] if len(values) else blown])
+    values, over = np.concatenate(whole), np.concatenate(blown)
+    values = np.concatenate([values, over[over <= 2 * values.max()] if len(values) else over])
     if metric == "accuracy":
         ax.set_ylim(*linear_limits(values, least=0.2))
         ax.yaxis.set_major_locator(MaxNLocator(nbins=4))
@@ -197,6 +212,7 @@ def _fit(ax: Axes, metric: str, every: Sequence[Courses]) -> None:
         log_axis(ax, *log_limits(values), above=0.06)
     else:
         ax.set_ylim(*linear_limits(values, least=0.25 * float(np.abs(values).max(initial=0))))
+        ax.yaxis.set_major_locator(MaxNLocator(nbins=6 if len(every) <= 4 else 4))  # whatever room the layout leaves
 
 
 def _fit_time(panels: Iterable[Axes], every: Sequence[Courses]) -> None:
@@ -225,26 +241,24 @@ def _panels(count: int, height: float, x: str, y: str) -> tuple[Figure, list[Axe
     return fig, panels[:count]
 
 
-def _apart(study: Study, every: Sequence[Courses], outcomes: Outcomes) -> Figure:
+def _apart(study: Study, every: Sequence[Courses], results: Results) -> Figure:
     """A panel for each variant, with the loss of the best one in grey."""
     fig, panels = _panels(len(every), 1.3, _unit(every), "loss")
     by_name = {v.variant: v for v in every}
-    best = next((by_name[o.variant] for o in outcomes.ranked if "loss/val" in by_name[o.variant].curves), None)
+    best = next((by_name[name] for name in results.ranked if "loss/val" in by_name[name].curves), None)
     grey = f" Grey: validation loss of {best.variant}, the best one." if best else ""
-    explain(
-        fig,
-        outcomes.headline,
-        _caption(study, every, f"Loss of each variant on the same axes. Solid: training; dashed: validation.{grey}"),
-    )
+    names, note = naming(study, _room(len(every)))
+    what = f"Loss of each variant on the same axes. Solid: training; dashed: validation.{grey}{note}"
+    explain(fig, results.headline, _caption(study, every, what, results.sentence()))
     _fit(panels[0], "loss", every)
     _fit_time(panels, every)
     for ax, v in zip(panels, every, strict=True):
         if best and v is not best:
             ax.plot(best.curves["loss/val"].times, _finite(best.curves["loss/val"].median), color=FAINT, label="_best")
         _both_losses(ax, v)
-        words = v.diverged or (outcomes.say(v.variant))
+        words = v.diverged or (results.say(v.variant))
         colour = SICK if v.broken else INK
-        ax.set_title(f"{clipped(v.variant, _room(len(every)))}\n{words}", color=colour, fontsize=8)
+        ax.set_title(f"{names[v.variant]}\n{words}", color=colour, fontsize=8)
     return arrange(fig)
 
 
@@ -275,23 +289,29 @@ def overfitting(study: Study) -> StudyFigure:
         raise NothingToDraw(f"{study.name}: no validation loss in the record, so no gap to draw")
     fits = {v.variant: Fit.of(v) for v in every}
     fig, panels = _panels(len(every), 1.65 if len(every) > 2 else 2.4, _unit(every), "loss")
+    names, note = naming(study, _room(len(every)))
     what = (
-        "Median loss of each variant on the same axes, thin lines: range over the seeds. Solid: training; dashed: "
-        "validation; shaded: the gap between them. Vertical line: median epoch of the best validation loss, ticks: of "
-        f"each seed; red ground: it rises by 10% or more afterwards in most seeds. Gap: at the end, mean over the seeds"
-        f"{INTERVAL_WORDS if any(f.gap.judged for f in fits.values()) else ''}."
+        "Loss of each variant on the same axes. Solid: training; dashed: validation; shaded: the gap between them. "
+        "Vertical line: the best validation loss, ticks: that of each seed; red ground: it rises by 10% or more "
+        f"afterwards in most seeds. Gap: at the end, mean over the seeds"
+        f"{f' ({INTERVAL_WORDS})' if any(fit.gap.judged for fit in fits.values()) else ''}.{note}"
     )
-    explain(fig, _overfitting_title(every, fits), _caption(study, every, what))
+    verdict = Results.of(study).sentence("loss/val")
+    explain(fig, _overfitting_title(every, fits), _caption(study, every, what, verdict, "thin lines"))
     _fit(panels[0], "loss", every)
     _fit_time(panels, every)
     rows: list[tuple[Any, ...]] = []
     for ax, v in zip(panels, every, strict=True):
         fit = fits[v.variant]
         _draw_gap(ax, v, fit)
-        ax.set_title(_fit_words(v, fit, _unit(every), len(every)), color=SICK if fit.overfits else INK, fontsize=8)
+        ax.set_title(
+            f"{names[v.variant]}\n{_fit_words(v, fit, _unit(every), len(every))}",
+            color=SICK if fit.overfits else INK,
+            fontsize=8,
+        )
         for curve in CURVES[:2]:
             rows += [(v.variant, curve, *point) for point in _points(v.curves[curve])] if curve in v.curves else []
-        rows += [(v.variant, f"best of seed {seed}", t, math.nan, math.nan, math.nan, 1) for seed, t in fit.best.items()]
+        rows += [(v.variant, f"best of seed {seed}", t, None, None, None, 1) for seed, t in fit.best.items()]
         end = v.curves["loss/val"].times[-1].item()
         rows.append((v.variant, "final gap", end, fit.gap.mean, fit.gap.low, fit.gap.high, len(fit.gaps)))
     return StudyFigure(arrange(fig), ("variant", "curve", _unit(every), "value", "low", "high", "seeds"), rows)
@@ -343,7 +363,10 @@ def _draw_gap(ax: Axes, v: Courses, fit: Fit) -> None:
             list(fit.best.values()),
             [0.03] * len(fit.best),
             transform=ax.get_xaxis_transform(),
-            **{"linestyle": "none", "marker": "|", "color": colour, "markersize": 5},
+            linestyle="none",
+            marker="|",
+            color=colour,
+            markersize=5,
             label="_best of each seed",
         )
         if fit.overfits:
@@ -352,17 +375,18 @@ def _draw_gap(ax: Axes, v: Courses, fit: Fit) -> None:
 
 
 def _fit_words(v: Courses, fit: Fit, unit: str, count: int) -> str:
-    name = clipped(v.variant, _room(count))
     if not fit.gaps:
-        return f"{name}\n{v.diverged}\n"
+        return f"{v.diverged}\n"
     share = f"{len(fit.onsets)} of {len(fit.best)}"
-    if count > 12:
+    if v.broken:
+        last = v.diverged
+    elif count > 12:
         last = f"best {number(fit.turn)}, overfits {share.replace(' of ', '/')}"
     elif count > 4:
         last = f"best {unit} {number(fit.turn)}, overfits {share}"
     else:
         last = f"best at {unit} {number(fit.turn)}; overfits in {share} seeds"
-    return f"{name}\ngap {said(fit.gap, number)}\n{last}"
+    return f"gap {said(fit.gap, 'loss')}\n{last}"
 
 
 def _overfitting_title(every: Sequence[Courses], fits: dict[str, Fit]) -> str:
@@ -370,13 +394,15 @@ def _overfitting_title(every: Sequence[Courses], fits: dict[str, Fit]) -> str:
     known = sorted((fit.gap.mean, name) for name, fit in fits.items() if fit.gaps)
     if not known:
         return "Every run diverged"
-    (_, least), (_, most) = known[0], known[-1]
+    ill = [name for _, name in known if fits[name].onsets]
+    least, most = known[0][1], (ill or [known[-1][1]])[-1]
     fit = fits[most]
-    text = f"{most}: validation loss ends {said(fit.gap, number)} above the training loss"
-    if fit.onsets:
+    if ill:
         start = number(float(np.median(list(fit.onsets.values()))))
         text = (
             f"{most} overfits from {_unit(every)} {start} in {len(fit.onsets)} of {len(fit.best)} seeds: "
-            f"final gap {said(fit.gap, number)}"
+            f"final gap {said(fit.gap, 'loss')}"
         )
-    return text if least == most else f"{text}; least: {least} {said(fits[least].gap, number)}"
+    else:
+        text = f"No variant overfits; the largest final gap is {said(fit.gap, 'loss')}, of {most}"
+    return text if least == most else f"{text}; least: {least} {said(fits[least].gap, 'loss')}"

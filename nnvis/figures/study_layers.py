@@ -71,7 +71,7 @@ def _row(table: LayerSeries, when: Literal["start", "end"]) -> int:
     return int(finite[-1]) if len(finite) else len(table.steps) - 1
 
 
-def over_seeds(tables: Mapping[int, LayerSeries]) -> LayerSeries:
+def median_table(tables: Mapping[int, LayerSeries]) -> LayerSeries:
     """The median over the seeds, layer by layer, at every step at which any was measured.
 
     A seed counts from its first to its last measured step, with its newest measurement. Where half of the seeds or more
@@ -101,8 +101,8 @@ def newest(measured: IntArray, steps: IntArray) -> IntArray:
 
 def weighted(run: Run, table: LayerSeries) -> LayerSeries:
     """The table without the scales and shifts of normalization, so that networks with and without it line up."""
-    groups = {layer.name: layer.group for layer in run.network}
-    kept = [i for i, layer in enumerate(table.layers) if groups.get(layer) != "normalization"]
+    kinds = {layer.name: layer.kind for layer in run.network}
+    kept = [i for i, layer in enumerate(table.layers) if "Norm" not in kinds.get(layer, "")]  # BatchNorm1d, RMSNorm, …
     if not kept or len(kept) == len(table.layers):
         return table
     layers = tuple(table.layers[i] for i in kept)
@@ -127,6 +127,6 @@ def depth(layers: Sequence[tuple[str, ...]]) -> Depth:
     lengths = {len(names) for names in layers}
     if len(lengths) > 1:
         few, many = min(lengths), max(lengths)
-        return Depth(f"relative depth: 0 the first layer, 1 the last (networks of {few} to {many} layers)", (), 0)
+        return Depth(f"relative depth (first layer 0, last layer 1; {few} to {many} layers)", (), 0)
     names = layers[0] if len(set(layers)) == 1 else tuple(str(i + 1) for i in range(len(layers[0])))
     return Depth("layer, input → output", names, len(layers[0]))

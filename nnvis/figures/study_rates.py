@@ -14,18 +14,19 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
+from numpy.typing import ArrayLike
 
-from nnvis.comparison.outcomes import Outcome, outcomes
+from nnvis.comparison import Outcome
 from nnvis.figures.facts import running_median
 from nnvis.figures.labels import EndLabel, arrange
-from nnvis.figures.outcomes import metric_name
 from nnvis.figures.reading import series
+from nnvis.figures.results import Results, metric_name
 from nnvis.figures.scales import linear_limits, log_axis, log_limits, log_ticks, tick_words
 from nnvis.figures.seeds import Course, Spread, over_seeds
 from nnvis.figures.style import INK, SICK, explain, sheet
 from nnvis.figures.variants import Look, NothingToDraw, StudyFigure, about_seeds, diverged, drawn_study, looks
-from nnvis.figures.varied import setting, short_key, varied
-from nnvis.figures.words import clipped, listing, number
+from nnvis.figures.varied import setting, setting_words, short_key, varied
+from nnvis.figures.words import clipped, number
 from nnvis.record.run import Run
 from nnvis.record.study import Study
 from nnvis.record.vocabulary import FloatArray
@@ -47,6 +48,12 @@ class Rate:
     values: FloatArray  # final losses of the seeds that finished
     diverged: int
     seeds: int  # those with a result, diverged ones too
+    place: int  # of the variant in the comparison's ranking, 0 for the best
+
+    @property
+    def mean(self) -> float:
+        """Over the seeds that finished; NaN of none."""
+        return float(self.values.mean()) if len(self.values) else math.nan
 
     @property
     def median(self) -> float:
@@ -68,17 +75,23 @@ def learning_rate(study: Study) -> StudyFigure:
     A cross on the upper edge is a rate at which runs diverged, with how many of how many. Raises NothingToDraw where
     no two variants differ in nothing but the rate.
     """
-    each = outcomes(study)
+    results = Results.of(study)
+    each = results.comparison.outcomes
     metric = next((m for m in ("loss/val", "loss/train") if any(o.values.get(m) for o in each.values())), "loss/val")
-    lines = _lines(study, each, metric)
+    order = results.comparison.rankings[metric].order if metric in results.comparison.rankings else ()
+    lines = _lines(study, each, metric, order)
     if not lines:
         raise NothingToDraw(f"{study.name}: no two variants differ in nothing but {LR}")
     look = dict(zip(lines, looks(study).values(), strict=False))
-    fig = sheet(height=3.0)
-    explain(fig, _rate_title(lines, metric), _rate_caption(study, lines, metric))
+    others = [short_key(key) for key in varied(study) if key != LR]
+    note = f" Lines: {' · '.join(others)}." if len(others) > 2 else ""
+    fig = sheet(height=3.0 + 0.16 * max(len(lines) - 8, 0))
+    explain(fig, _rate_title(lines, metric), _rate_caption(study, lines, metric, note) + results.sentence(metric))
     ax = fig.subplots()
     every = [rate for rates in lines.values() for rate in rates]
-    strip = 0.04 + 0.075 * len(lines) * any(rate.diverged for rate in every)
+    broken = [name for name, rates in lines.items() if any(rate.diverged for rate in rates)]
+    strip = 0.04 + min(0.075 * len(broken), 0.5)
+    heights = {name: 0.965 - i * min(0.075, 0.5 / len(broken)) for i, name in enumerate(broken)}
     losses = np.concatenate([np.append(rate.values, rate.median) for rate in every])
     losses = losses[np.isfinite(losses)]
     if len(losses) and losses.min() <= 0:
@@ -88,7 +101,7 @@ def learning_rate(study: Study) -> StudyFigure:
         log_axis(ax, *log_limits(losses), above=strip)
     _log_x(ax, [rate.lr for rate in every], "learning rate")
     ax.set_ylabel(f"final {metric_name(metric)}")
-    labels = [_draw_rates(ax, name, rates, look[name], row) for row, (name, rates) in enumerate(lines.items())]
+    labels = [_draw_rates(ax, name, rates, look[name], heights.get(name, 0.0)) for name, rates in lines.items()]
     rows = [
         (name, r.variant, r.lr, r.median, *r.edges, len(r.values), r.diverged)
         for name, rates in lines.items()
@@ -98,16 +111,19 @@ def learning_rate(study: Study) -> StudyFigure:
     return StudyFigure(arrange(fig, {ax: labels}), columns, rows)
 
 
-def _lines(study: Study, each: dict[str, Outcome], metric: str) -> dict[str, list[Rate]]:
+def _lines(study: Study, each: dict[str, Outcome], metric: str, order: Sequence[str]) -> dict[str, list[Rate]]:
     """By name of what else varies: the rates in order, of those lines that have two or more."""
     others = {key: of for key, of in varied(study).items() if key != LR}
     lines: dict[str, list[Rate]] = {}
     for variant, outcome in each.items():
         lr = setting(study, variant, LR)
         if isinstance(lr, int | float) and lr > 0 and outcome.seen:
-            name = ", ".join(_said(key, of[variant]) for key, of in others.items())
+            name = (" · " if len(others) > 2 else ", ").join(
+                setting_words(of[variant]) if len(others) > 2 else _said(key, of[variant]) for key, of in others.items()
+            )
             values = np.array(list(outcome.values.get(metric, {}).values()))
-            rate = Rate(float(lr), variant, values, len(outcome.diverged), len(outcome.seen))
+            place = order.index(variant) if variant in order else len(order)
+            rate = Rate(float(lr), variant, values, len(outcome.diverged), len(outcome.seen), place)
             lines.setdefault(name, []).append(rate)
     return {
         name: sorted(rates, key=lambda rate: rate.lr)
@@ -117,20 +133,19 @@ def _lines(study: Study, each: dict[str, Outcome], metric: str) -> dict[str, lis
 
 
 def _said(key: str, value: Any) -> str:
-    return value if isinstance(value, str) else f"{short_key(key)} {value}"
+    return value if isinstance(value, str) else f"{short_key(key)} {setting_words(value)}"
 
 
-def _draw_rates(ax: Axes, name: str, rates: Sequence[Rate], look: Look, row: int) -> EndLabel:
+def _draw_rates(ax: Axes, name: str, rates: Sequence[Rate], look: Look, height: float) -> EndLabel:
     x, medians = np.array([r.lr for r in rates]), np.array([r.median for r in rates])
     ordinary = np.where(np.isfinite(medians), medians, np.nan)
     low, high = (np.array(edge) for edge in zip(*(r.edges for r in rates), strict=True))
-    ax.fill_between(x, low, high, color=look.colour, alpha=0.2, linewidth=0, label="_range")
+    ax.fill_between(x, low, high, color=look.colour, alpha=0.15, linewidth=0, label="_range")
     ax.plot(x, ordinary, **look.line, label=name or "median")
     best = _best(rates)
     if best:
         ring: dict[str, Any] = {"marker": "o", "markersize": 11, "markerfacecolor": "none", "linestyle": "none"}
         ax.plot([best.lr], [best.median], color=look.colour, **ring, label="_best")
-    height = 0.965 - 0.075 * row
     for rate in rates:
         if rate.diverged:
             mark: dict[str, Any] = {"transform": ax.get_xaxis_transform(), "color": look.colour}
@@ -141,18 +156,21 @@ def _draw_rates(ax: Axes, name: str, rates: Sequence[Rate], look: Look, row: int
                 xycoords=ax.get_xaxis_transform(),
                 xytext=(-5, 0),
                 textcoords="offset points",
-                **{"ha": "right", "va": "center", "fontsize": 8, "color": INK},
+                ha="right",
+                va="center",
+                fontsize=8,
+                color=INK,
             )
     finite = ordinary[np.isfinite(ordinary)]
     end = float(finite[-1]) if len(finite) else ax.get_ylim()[1]
     words = f"best {number(best.lr)}" if best else "diverged"
-    return EndLabel(end, f"{look.glyph} {clipped(name, 22)}\n{words}" if name else f"{look.glyph} {words}", look.colour)
+    return EndLabel(end, f"{look.glyph} {clipped(name, 24)}: {words}" if name else f"{look.glyph} {words}", look.colour)
 
 
 def _best(rates: Sequence[Rate]) -> Rate | None:
-    """The one with the smallest median."""
+    """The one that the comparison ranks first; None where most runs diverge at all of them."""
     known = [rate for rate in rates if math.isfinite(rate.median)]
-    return min(known, key=lambda rate: rate.median) if known else None
+    return min(known, key=lambda rate: rate.place) if known else None
 
 
 def _rate_title(lines: dict[str, list[Rate]], metric: str) -> str:
@@ -160,13 +178,11 @@ def _rate_title(lines: dict[str, list[Rate]], metric: str) -> str:
     found = {name: best for name, rates in lines.items() if (best := _best(rates))}
     if not found:
         return "Every learning rate diverges"
-    ranked = sorted(found.items(), key=lambda item: item[1].median)
+    ranked = sorted(found.items(), key=lambda item: item[1].place)
     (name, best), *others = ranked
-    text = (
-        f"{name or 'The loss'} is best at learning rate {number(best.lr)}: {metric_name(metric)} {number(best.median)}"
-    )
+    text = f"{name or 'The loss'} is best at learning rate {number(best.lr)}: {metric_name(metric)} {number(best.mean)}"
     for other, rate in others[:2]:
-        text += f"; {other} at {number(rate.lr)} ({number(rate.median)})"
+        text += f"; {other} at {number(rate.lr)} ({number(rate.mean)})"
     return text + _limits_words(lines, name)
 
 
@@ -178,7 +194,7 @@ def _limits_words(lines: dict[str, list[Rate]], name: str) -> str:
     return f"; {beyond[0].diverged} of {beyond[0].seeds} diverge at {number(beyond[0].lr)}"
 
 
-def _rate_caption(study: Study, lines: dict[str, list[Rate]], metric: str) -> str:
+def _rate_caption(study: Study, lines: dict[str, list[Rate]], metric: str, note: str) -> str:
     shown = [rate.variant for rates in lines.values() for rate in rates]
     broken = any(rate.diverged for rates in lines.values() for rate in rates)
     crosses = (
@@ -188,12 +204,12 @@ def _rate_caption(study: Study, lines: dict[str, list[Rate]], metric: str) -> st
     )
     return (
         f"{metric_name(metric).capitalize()} of the weights that are kept, against {LR}. Ring: the best rate. Left of "
-        f"the valley training is too slow, right of it unstable; a wide valley forgives.{crosses} "
+        f"the valley training is too slow, right of it unstable; a wide valley forgives.{note}{crosses} "
         f"{about_seeds(study, shown)}"
     )
 
 
-def _log_x(ax: Axes, values: Sequence[float], label: str) -> None:
+def _log_x(ax: Axes, values: ArrayLike, label: str) -> None:
     low, high = log_limits(values)
     edge = 0.04 * (high - low)
     ticks = log_ticks(low, high)
@@ -240,7 +256,7 @@ def lr_range_test(study: Study) -> StudyFigure:
     ax = fig.subplots()
     losses = np.concatenate([t.curve.median[np.isfinite(t.curve.median)] for t in tests])
     start = max(float(t.curve.median[0]) for t in tests)
-    losses = losses[losses <= 3 * start]  # what blows up leaves at the top
+    losses = losses[losses <= 1.5 * start]  # what blows up leaves at the top
     _log_x(ax, 10 ** np.concatenate([t.curve.times for t in tests]), "learning rate, rising while training")
     ax.set_ylim(*linear_limits(losses, least=0.1))
     ax.set_ylabel("training loss")
@@ -278,11 +294,18 @@ def _range_test(variant: str, runs: Sequence[Run]) -> RangeTest | None:
             here = np.interp(loss.steps, lr.steps, lr.values)
             rate, first = np.unique(here, return_index=True)
             smooth = running_median(loss.values, len(loss.values) // 20)
-            smooth[~np.isfinite(loss.values)] = np.nan
-            courses.append(Course(np.log10(rate), smooth[first], diverged(run) or not np.isfinite(loss.values).all()))
-    curve = over_seeds(courses)
-    if len(curve.median) < 8:
+            smooth[~np.isfinite(loss.values)] = np.inf
+            ended = [np.inf] if diverged(run) else []  # it stays there up to the largest rate of the others
+            courses.append((rate, smooth[first], ended))
+    if not courses:
         return None
+    beyond = 1.001 * max(rate[-1] for rate, _, _ in courses)
+    curve = over_seeds(
+        [
+            Course(np.log10([*rate, *([beyond] * len(ended))]), np.array([*loss, *ended]))
+            for rate, loss, ended in courses
+        ]
+    )
     return RangeTest(variant, curve, *(10.0**x for x in turning_points(curve.times, curve.median)))
 
 
@@ -310,7 +333,16 @@ def _draw_range(ax: Axes, test: RangeTest, look: Look) -> EndLabel:
     x = 10**curve.times
     ordinary = np.where(np.isfinite(curve.median), curve.median, np.nan)
     if curve.seeds.max() > 1:
-        ax.fill_between(x, curve.low, curve.high, color=colour, alpha=0.2, linewidth=0, label="_range")
+        top = ax.get_ylim()[1]
+        ax.fill_between(
+            x,
+            np.minimum(curve.low, top),
+            np.minimum(curve.high, top),
+            color=colour,
+            alpha=0.2,
+            linewidth=0,
+            label="_range",
+        )
     ax.plot(x, ordinary, color=colour, linestyle=look.dash, label=test.variant)
     if math.isfinite(test.fastest):
         y = float(np.interp(np.log10(test.fastest), curve.times, ordinary))
@@ -331,7 +363,9 @@ def _draw_range(ax: Axes, test: RangeTest, look: Look) -> EndLabel:
 def _range_title(tests: Sequence[RangeTest]) -> str:
     told = []
     for test in tests:
-        falls = f"falls fastest at learning rate {number(test.fastest)}" if math.isfinite(test.fastest) else "never falls"
+        falls = (
+            f"falls fastest at learning rate {number(test.fastest)}" if math.isfinite(test.fastest) else "never falls"
+        )
         blows = f"blows up at {number(test.blown)}" if math.isfinite(test.blown) else "does not blow up"
         told.append((f"{test.variant}: " if len(tests) > 1 else "The loss ") + f"{falls}, {blows}")
-    return listing(told, most=2)
+    return "; ".join(told[:2]) + (f"; and {len(told) - 2} more" if len(told) > 2 else "")

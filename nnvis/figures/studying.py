@@ -9,10 +9,16 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Callable, Collection
+from dataclasses import replace
 from pathlib import Path
 
 from nnvis.errors import InputError, RunError, tell
-from nnvis.figures.study_flow import gradient_flow
+from nnvis.figures.study_curves import learning_curves, overfitting
+from nnvis.figures.study_flow import gradient_flow, signal_propagation, update_ratio
+from nnvis.figures.study_heatmaps import gradient_difference, quantity_heatmaps
+from nnvis.figures.study_rates import learning_rate, lr_range_test
+from nnvis.figures.study_results import parallel_coordinates, summary
+from nnvis.figures.study_weights import clip_factor, weight_norm
 from nnvis.figures.style import save
 from nnvis.figures.variants import NothingToDraw, StudyFigure
 from nnvis.record.files import disk_errors
@@ -21,7 +27,22 @@ from nnvis.record.study import Study
 __all__ = ["STUDY_FIGURES", "NothingToDraw", "StudyFigure", "draw_study"]
 
 STUDY_FIGURES: dict[str, Callable[[Study], StudyFigure]] = {
+    "summary": summary,
+    "learning_curves": learning_curves,
     "gradient_flow": gradient_flow,
+    "grad_norm_heatmap": quantity_heatmaps("grad_norm"),
+    "difference": gradient_difference,
+    "activation_std_heatmap": quantity_heatmaps("activation_std"),
+    "signal_propagation": signal_propagation,
+    "update_ratio": update_ratio,
+    "weight_norm": weight_norm,
+    "clip_factor": clip_factor,
+    "dead_heatmap": quantity_heatmaps("dead_fraction"),
+    "saturated_heatmap": quantity_heatmaps("saturated_fraction"),
+    "overfitting": overfitting,
+    "learning_rate": learning_rate,
+    "lr_range_test": lr_range_test,
+    "parallel_coordinates": parallel_coordinates,
 }
 """What is drawn of a study: file name -> figure, the most telling first."""
 
@@ -37,6 +58,7 @@ def draw_study(study: Study, folder: Path, names: Collection[str] = ()) -> list[
     asked = tuple(names or study.figures)
     if unknown := [name for name in asked if name not in STUDY_FIGURES]:
         raise InputError(f"{study.path}: no figure {unknown[0]!r} of a study; there is {', '.join(STUDY_FIGURES)}")
+    study = replace(study, figures=asked)  # so that a figure knows whether it was asked for
     files, failures = [], []
     for name in asked or STUDY_FIGURES:
         try:

@@ -35,6 +35,7 @@ MARKERS, GLYPHS = ("o", "s", "^", "D"), ("●", "■", "▲", "◆")
 DASHES = ((0, (1, 1.2)), (0, (2, 1)), (0, (5, 1.5)), "solid")
 TRAIN, VALIDATION = "#777777", "#0072B2"
 INK, FAINT = "#333333", "#9A9A9A"
+SIGNED = "PuOr_r"  # values around a real 0: purple below, orange above
 
 P = ParamSpec("P")
 

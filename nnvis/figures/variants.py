@@ -100,25 +100,25 @@ def diverged(run: Run) -> bool:
     return run.summary.get("status") == "diverged"
 
 
-def about_seeds(study: Study, shown: Sequence[str] | None = None) -> str:
+def about_seeds(study: Study, shown: Sequence[str] | None = None, spread: str = "shaded", *, rest: bool = True) -> str:
     """The last words of a caption: `Median of 5 seeds, shaded: their range. Diverged: sigmoid 2 of 5.`
 
-    `shown` are the variants that are drawn, if not all.
+    `shown` are the variants that are drawn, if not all; with `rest`, the others are named. `spread` is what their
+    range looks like, "" where it is not drawn.
     """
     shown = study.variants if shown is None else shown
-    counts = {len(study.runs[variant]) for variant in shown}
-    if counts == {1}:
-        words = "One seed: no spread."
+    counts = sorted({len(study.runs[variant]) for variant in shown})
+    if counts == [1]:
+        told = ["One seed: no spread."]
     else:
-        many = f"{min(counts)} to {max(counts)}" if len(counts) > 1 else f"{max(counts)}"
-        words = f"Median of {many} seeds, shaded: their range."
-    broken = {v: sum(map(diverged, study.runs[v].values())) for v in shown}
+        many = f"{counts[0]} to {counts[-1]}" if len(counts) > 1 else str(counts[0])
+        told = [f"Median of {many} seeds{f', {spread}: their range' if spread else ''}."]
+    broken = {variant: sum(map(diverged, study.runs[variant].values())) for variant in shown}
     if any(broken.values()):
-        words += f" Diverged: {listing((f'{v} {n} of {len(study.runs[v])}' for v, n in broken.items() if n), most=6)}."
-    missing = [variant for variant, _ in study.missing if variant in shown]
-    if missing:
-        words += f" {plural(len(missing), 'run')} missing ({listing(dict.fromkeys(missing))})."
-    hidden = [variant for variant in study.variants if variant not in shown]
-    if hidden:
-        words += f" Not shown: {listing(hidden, most=6)}."
-    return words
+        each = [f"{variant} {n} of {len(study.runs[variant])}" for variant, n in broken.items() if n]
+        told.append(f"Diverged: {listing(each, most=6)}.")
+    if missing := [variant for variant, _ in study.missing if variant in shown]:
+        told.append(f"{plural(len(missing), 'run')} missing ({listing(dict.fromkeys(missing), most=6)}).")
+    if rest and (others := [variant for variant in study.variants if variant not in shown]):
+        told.append(f"Not shown: {listing(others, most=6)}.")
+    return " ".join(told)

@@ -1,6 +1,7 @@
 """In what the variants of a study differ: the axes of a grid, or the keys that its named variants override.
 
 varied(study)                         # {"optimizer.lr": {"low": 0.01, "high": 1.0}}
+labels, note = naming(study, 24)      # names that fit: "0.1 · 16" of "lr=0.1,width=16", and what to say of them
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from nnvis.figures.words import clipped, number
 from nnvis.record.study import Study
 
 
@@ -34,3 +36,21 @@ def setting(study: Study, variant: str, key: str) -> Any:
 def short_key(key: str) -> str:
     """`lr` of `optimizer.lr`."""
     return key.rpartition(".")[2]
+
+
+def setting_words(value: Any) -> str:
+    """A value of a setting."""
+    return number(value) if isinstance(value, float) else str(value)
+
+
+def naming(study: Study, limit: int) -> tuple[dict[str, str], str]:
+    """What to call each variant in `limit` characters, and a sentence for the caption, with a space before it.
+
+    Points of a grid whose names are longer are called by their values alone.
+    """
+    if study.axes and max(map(len, study.variants)) > limit:
+        axes = varied(study)
+        labels = {v: " · ".join(setting_words(of[v]) for of in axes.values()) for v in study.variants}
+        if max(map(len, labels.values())) <= limit:
+            return labels, f" Names: {' · '.join(map(short_key, axes))}."
+    return {variant: clipped(variant, limit) for variant in study.variants}, ""

@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,15 +24,18 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.modules.module import register_module_forward_hook
 from torch.nn.parallel import DistributedDataParallel
+from torch.utils.hooks import RemovableHandle
 
 from nnvis.probe import references
 from nnvis.probe.layers import Layer, find_layers, first_tensor, unit_dim, unit_dim_of
+from nnvis.probe.parameters import gradient_values
 from nnvis.probe.references import LossFacts, LossFunction
+from nnvis.probe.schedule import MOST_ROWS
+from nnvis.probe.statistics import SAFE_NORMS
 from nnvis.probe.structure import Graph
 from nnvis.probe.untouched import on_the_side
 from nnvis.record.vocabulary import Check, FloatArray
 
-MOST_ROWS = 1024
 GRADIENT_ROWS = 256
 MOST_PRODUCTS = 150_000_000
 """Of large networks so many rows are looked at, 256 at least, as take this number of multiplications forward."""
@@ -80,9 +85,14 @@ class Checker:
         val: Rows | None = None,
         forward: Callable[[Any], Any] | None = None,
         most_rows: int | None = None,
+        most_val_rows: int | None = None,
+        gradient_rows: int = GRADIENT_ROWS,
+        at_once: int = GRADIENT_ROWS,
     ) -> None:
-        """`forward` calls the model, in autocast say. Of more than 1024 rows some are picked, always the same;
-        `most_rows` is how many it was at most, where a run goes on.
+        """`forward` calls the model, in autocast say. Of more than 1024 rows some are picked, always the same.
+
+        `most_rows` and `most_val_rows`: at most so many, where that is known before; of them
+        the first `gradient_rows` are those that gradients are taken of; the others are passed so many `at_once`.
 
         `loss_fn` is called many times in a check. What a module holds is afterwards as it was; what a plain function
         keeps between its calls is not seen, and so not put back: make a module of it.
@@ -94,12 +104,13 @@ class Checker:
         self._loss_fn = loss_fn
         self._aside = nn.ModuleList([m for m in (self._model, loss_fn) if isinstance(m, nn.Module)])
         self._forward = forward or self._call
-        self._rows = rows.some(MOST_ROWS)
+        self._rows = rows.some(most_rows or MOST_ROWS)
         if len(self._rows) < LEAST_ROWS:
             raise ValueError(f"a check needs at least {LEAST_ROWS} rows, got {len(self._rows)}")
         self._batches = min(BATCHES, len(self._rows))  # the XOR table has four rows
-        self._most_rows = most_rows
-        self._val = val.some(MOST_ROWS) if val is not None and len(val) else None
+        self._most_val_rows = most_val_rows
+        self._most_rows, self._gradient_rows, self._at_once = most_rows, gradient_rows, at_once
+        self._val = val.some(most_val_rows or MOST_ROWS) if val is not None and len(val) else None
         self._facts: dict[str, Any] = {}
         self._graph: Graph | None = None
         self._twins = True  # whether there were any, so that they have to be looked for again
@@ -109,29 +120,28 @@ class Checker:
     def check(self, step: int) -> Check:
         """Measures the model as it is now, after so many updates."""
         rows = self._rows
-        watched = min(GRADIENT_ROWS, len(rows)) // self._batches * self._batches
+        watched = min(self._gradient_rows, len(rows)) // self._batches * self._batches
         seen = _Seen(self._model, watched, self._batches)
-        with on_the_side(self._aside):
+        with on_the_side(self._aside) as side:
             outputs, loss, losses = self._with_gradients(rows.part(0, watched), seen)
             if not self._facts:
                 rows = self._keep_rows(seen)
             parts = [outputs]
-            for start in range(watched, len(rows), GRADIENT_ROWS):
+            for start in range(watched, len(rows), self._at_once):
                 with torch.no_grad(), seen.looking(gradients=False):
-                    parts.append(self._forward(rows.part(start, start + GRADIENT_ROWS).inputs))
+                    parts.append(self._forward(rows.part(start, start + self._at_once).inputs))
             outputs = _joined(parts)
             once = self._look_once(outputs, seen) if not self._facts else {}
             values = {**seen.values(), **self._of_outputs(outputs, losses), **once}
             if self._graph and self._twins:
                 values["diagnosis_duplicate_fraction"] = shares = seen.twins(self._graph)
                 self._twins = bool(np.nan_to_num(shares).any())
-        if self._val is not None:
-            values["diagnosis_row_loss_val"] = self._losses_in_eval_mode(self._val)
-            if any(isinstance(m, _NormBase) and m.track_running_stats for m in self._model.modules()):
-                values["diagnosis_row_loss_eval"] = self._losses_in_eval_mode(self._rows)
-        values["diagnosis_nonfinite"] = np.array(
-            [_nonfinite(outputs), _nonfinite(loss), sum(_nonfinite(g) for g in seen.gradients)], float
-        )
+            if self._val is not None:
+                side.validate()
+                values["diagnosis_row_loss_val"] = self._losses(self._val)
+                if has_running_statistics(self._model):
+                    values["diagnosis_row_loss_eval"] = self._losses(self._rows)
+        values["diagnosis_nonfinite"] = np.array([_nonfinite(outputs), _nonfinite(loss), float(seen.nonfinite)], float)
         return Check(step, values, self._facts)
 
     def _keep_rows(self, seen: _Seen) -> Rows:
@@ -139,7 +149,7 @@ class Checker:
         affordable = MOST_PRODUCTS // max(seen.products_a_row(), 1)
         self._most_rows = count = self._most_rows or max(GRADIENT_ROWS, min(MOST_ROWS, affordable))
         self._rows = self._rows.part(0, count)
-        self._val = self._val.part(0, count) if self._val is not None else None
+        self._val = self._val.part(0, self._most_val_rows or count) if self._val is not None else None
         return self._rows
 
     def _call(self, inputs: Any) -> Any:
@@ -150,20 +160,20 @@ class Checker:
 
     def _with_gradients(self, rows: Rows, seen: _Seen) -> tuple[Any, Tensor, FloatArray]:
         """Outputs, loss, and the loss of these rows and of half of them."""
-        parameters = [p for p in self._model.parameters() if p.requires_grad]
         with torch.enable_grad(), seen.looking(gradients=True):
             inputs = _requiring_gradient(rows.inputs)
             outputs = self._forward(inputs)
             loss = self._loss_fn(outputs, rows.targets)
             loss = loss if loss.dim() == 0 else loss.mean()
-            sources = [*parameters, *_tensors(inputs)]
-            sources = [s for s in sources if s.requires_grad]
-            reached = loss.requires_grad and sources
-            grads = torch.autograd.grad(loss, sources, allow_unused=True) if reached else [None] * len(sources)
-        seen.read_parameters(dict(zip(map(id, sources), grads, strict=True)))
-        tensor = first_tensor(outputs)
-        if self._graph is None and tensor is not None:
-            self._graph = Graph(tensor, seen.affine)
+            tensor = first_tensor(outputs)
+            if self._graph is None and tensor is not None:
+                self._graph = Graph(tensor, seen.affine)
+            seen.affine = {}
+            parameters = [p for p in self._model.parameters() if p.requires_grad]
+            sources = [*parameters, *(t for t in _tensors(inputs) if t.requires_grad)]
+            if loss.requires_grad and sources:
+                with seen.parameters_looked_at(parameters):
+                    torch.autograd.grad(loss, sources, allow_unused=True)
         half = len(rows) // 2
         with torch.no_grad():
             outputs = _detached(outputs)
@@ -194,9 +204,10 @@ class Checker:
             return outputs.argmax(dim=1)
         return (outputs.reshape(len(outputs)) > (0.0 if self._loss.kind == "binary_cross_entropy" else 0.5)).long()
 
-    def _losses_in_eval_mode(self, rows: Rows) -> FloatArray:
-        with on_the_side(self._aside, own_statistics=False), torch.no_grad():
-            parts = [self._forward(rows.part(i, i + GRADIENT_ROWS).inputs) for i in range(0, len(rows), GRADIENT_ROWS)]
+    def _losses(self, rows: Rows) -> FloatArray:
+        """(N,) of rows passed as they are."""
+        with torch.no_grad():
+            parts = [self._forward(rows.part(i, i + self._at_once).inputs) for i in range(0, len(rows), self._at_once)]
             losses = references.rows_loss(self._loss_fn, _joined(parts), rows.targets)
         return np.full(len(rows), np.nan) if losses is None else _array(losses)
 
@@ -209,6 +220,7 @@ class Checker:
             self._facts = {
                 "rows": len(self._rows),
                 "most_rows": self._most_rows,
+                "gradient_rows": self._gradient_rows,
                 "val_rows": len(self._val) if self._val is not None else 0,
                 "layers": seen.table(),
                 "inputs": _input_facts(self._rows.inputs),
@@ -221,9 +233,9 @@ class Checker:
             self._classes = _classes(targets, tensor)
             values = {}
             if isinstance(targets, Tensor) and isinstance(outputs, Tensor):
-                with torch.no_grad():
-                    linear = references.linear_loss(self._loss, self._rows.inputs, targets, outputs)
-                    neighbour = references.neighbour_errors(self._rows.inputs, self._classes)
+                x = references.features(self._rows.inputs)
+                linear = references.linear_loss(self._loss, x, targets, outputs)
+                neighbour = references.neighbour_errors(x, self._classes)
                 activation = (self._facts["output"].get("activations") or [""])[0]
                 constant = references.constant_loss(self._loss, self._loss_fn, outputs, targets, activation)
                 found = {"constant": constant, "linear": linear, "neighbour": neighbour}
@@ -251,6 +263,11 @@ class Checker:
         return facts
 
 
+def has_running_statistics(model: nn.Module) -> bool:
+    """Whether norm layers go by other numbers in validation than in training."""
+    return any(isinstance(m, _NormBase) and m.track_running_stats for m in model.modules())
+
+
 # ---------------------------------------------------------------- what hooks see
 
 
@@ -260,8 +277,8 @@ class _Call:
 
     layer: Layer
     shape: tuple[int, ...] | None
-    norm: Tensor | None = None  # (P,)
-    grad_norm: Tensor | None = None  # (P,)
+    norm: FloatArray | None = None  # (P,)
+    grad_norm: FloatArray | None = None  # (P,)
     slope_sum: Tensor | None = None  # (U,) of slopes over rows and places, largest slope 1
     slope_any: Tensor | None = None  # (U,) whether it was ever not 0
     slope_count: int = 0
@@ -276,7 +293,7 @@ class _Seen:
     batches: int  # that these are taken in
     calls: dict[str, _Call] = field(default_factory=dict)
     affine: dict[Any, str] = field(default_factory=dict)  # node of the graph -> layer
-    gradients: list[Tensor] = field(default_factory=list)
+    nonfinite: int = 0  # NaN and Inf among the gradients
     _with_gradients: bool = False
 
     def __post_init__(self) -> None:
@@ -284,12 +301,43 @@ class _Seen:
         self._counts: dict[str, int] = {}
         self._unit_dim = -1
         self._parameter_norms: dict[str, float] = {}
+        self._handles: list[RemovableHandle] = []
 
-    def looking(self, *, gradients: bool) -> Any:
-        """While inside, forward passes are looked at."""
+    @contextmanager
+    def looking(self, *, gradients: bool) -> Iterator[None]:
+        """While inside, forward passes are looked at. No hook stays on a graph: it would keep itself alive."""
         self._with_gradients = gradients
         self._counts, self._unit_dim = {}, -1
-        return _Handle(register_module_forward_hook(self._after_forward))
+        self._handles = [register_module_forward_hook(self._after_forward)]
+        try:
+            yield
+        finally:
+            for handle in self._handles:
+                handle.remove()
+
+    @contextmanager
+    def parameters_looked_at(self, parameters: Sequence[nn.Parameter]) -> Iterator[None]:
+        """While inside, their gradients are read one by one, and none of them is kept."""
+        squares: dict[int, Tensor] = {}
+
+        def read(parameter: nn.Parameter, gradient: Tensor) -> Tensor | None:
+            values = gradient_values(gradient.detach())
+            squares[id(parameter)] = torch.linalg.vector_norm(values, dtype=torch.float64).square()
+            return None if gradient.is_sparse else gradient.new_zeros(()).expand_as(gradient)
+
+        before = [parameter._backward_hooks for parameter in parameters]
+        handles = [parameter.register_hook(partial(read, parameter)) for parameter in parameters]
+        try:
+            yield
+        finally:
+            for parameter, handle, hooks in zip(parameters, handles, before, strict=True):
+                handle.remove()
+                if hooks is None:
+                    parameter._backward_hooks = None
+        for layer in self._by_module.values():
+            own = [squares[id(p)] for p in layer.parameters if id(p) in squares]
+            if own:
+                self._parameter_norms[layer.name] = float(torch.stack(own).sum().sqrt())
 
     def _after_forward(self, module: nn.Module, inputs: Any, output: Any) -> None:
         self._unit_dim = unit_dim(module, output, self._unit_dim)
@@ -308,22 +356,20 @@ class _Seen:
         if self._with_gradients:
             call.norm = self._norms(x.detach())
             if x.requires_grad:
-                x.register_hook(lambda gradient: self._gradient_arrived(call, gradient))
+                self._handles.append(x.register_hook(partial(self._gradient_arrived, call)))
             if is_affine(module) and x.grad_fn is not None:
                 self.affine[x.grad_fn] = layer.name
 
     def _gradient_arrived(self, call: _Call, gradient: Tensor) -> None:
-        self.gradients.append(gradient.detach())
         call.grad_norm = self._norms(gradient.detach())
+        if not np.isfinite(call.grad_norm).all():
+            self.nonfinite += _nonfinite(gradient)
 
-    def _norms(self, x: Tensor) -> Tensor:
+    def _norms(self, x: Tensor) -> FloatArray:
         """(P,) root mean square over each probe batch's rows of their L2 norms."""
-        x = x.double() if x.dtype == torch.float64 else x.float()
-        peak = x.abs().max().clamp_min(1e-300 if x.dtype == torch.float64 else 1e-38)
         if len(x) != self.rows:  # time comes first, say: rows cannot be told apart
-            return ((x / peak).square().sum() / self.rows).sqrt().mul(peak).double().expand(self.batches)
-        squares = (x / peak).reshape(self.batches, -1).square().sum(dim=1) / (self.rows / self.batches)
-        return squares.sqrt().double() * peak.double()
+            return np.repeat(_row_norms(x.reshape(1, -1)) / math.sqrt(self.rows), self.batches)
+        return _row_norms(x.reshape(self.batches, -1)) / math.sqrt(self.rows / self.batches)
 
     def _read_slopes(self, call: _Call, module: nn.Module, z: Tensor | None, y: Tensor) -> None:
         slope = normalised_slope(module, z, y)
@@ -331,21 +377,12 @@ class _Seen:
             return
         units = unit_dim_of(slope, self._unit_dim)
         others = [d for d in range(slope.dim()) if d != units]
-        total, active = slope.double().sum(others), (slope != 0).any(dim=0) if len(others) == 1 else None
-        if active is None:
-            active = (slope != 0).sum(others) > 0
+        total, active = slope.sum(others, dtype=torch.float64), slope.amax(others) != 0
         if call.slope_sum is None or call.slope_any is None:
             call.slope_sum, call.slope_any = total, active
         elif call.slope_sum.shape == total.shape:
             call.slope_sum, call.slope_any = call.slope_sum + total, call.slope_any | active
         call.slope_count += slope.numel() // slope.shape[units]
-
-    def read_parameters(self, grads: Mapping[int, Tensor | None]) -> None:
-        for layer in self._by_module.values():
-            own = [g for p in layer.parameters if (g := grads.get(id(p))) is not None]
-            if own:
-                norms = [torch.linalg.vector_norm(g.detach(), dtype=torch.float64) for g in own]
-                self._parameter_norms[layer.name] = float(torch.stack(norms).norm())
 
     def products_a_row(self) -> int:
         """About how many multiplications a row takes on its way forward: each weight, at each place."""
@@ -376,14 +413,14 @@ class _Seen:
     def values(self) -> dict[str, FloatArray]:
         """The arrays (L, …) of all layers."""
         calls = self.calls.values()
-        gap = torch.full((self.batches,), math.nan, dtype=torch.float64)
+        gap = np.full(self.batches, math.nan)
         return {
-            "diagnosis_activation_norm": _array(torch.stack([_host(c.norm, gap) for c in calls])),
-            "diagnosis_activation_grad_norm": _array(torch.stack([_host(c.grad_norm, gap) for c in calls])),
+            "diagnosis_activation_norm": np.stack([gap if c.norm is None else c.norm for c in calls]),
+            "diagnosis_activation_grad_norm": np.stack([gap if c.grad_norm is None else c.grad_norm for c in calls]),
             "diagnosis_parameter_grad_norm": np.array(
                 [self._parameter_norms.get(name, math.nan) for name in self.calls]
             ),
-            "diagnosis_slope_quantiles": np.stack([_quantiles(c) for c in calls]),
+            "diagnosis_slope_quantiles": _slope_quantiles(list(calls)),
             "diagnosis_flat_fraction": np.array(
                 [math.nan if c.slope_any is None else float((~c.slope_any).double().mean()) for c in calls]
             ),
@@ -400,15 +437,16 @@ class _Seen:
         return np.array([shares.get(name, math.nan) for name in self.calls])
 
 
-class _Handle:
-    def __init__(self, handle: Any) -> None:
-        self._handle = handle
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, *exception: object) -> None:
-        self._handle.remove()
+def _row_norms(x: Tensor) -> FloatArray:
+    """(B,) float64 L2 norms of the rows of (B, n), right for 1e-23 and for 1e20."""
+    low, high = SAFE_NORMS
+    if x.dtype is torch.float32:
+        quick = torch.linalg.vector_norm(x, dim=1).cpu().numpy().astype(float)
+        if low < quick.min() and quick.max() < high:
+            return quick
+    x = x.double()
+    peak = x.abs().amax().clamp_min(1e-300)
+    return _array(torch.linalg.vector_norm(x / peak, dim=1) * peak)
 
 
 def is_affine(module: nn.Module) -> bool:
@@ -483,10 +521,18 @@ def normalised_slope(module: nn.Module, z: Tensor | None, y: Tensor) -> Tensor |
     return slope.float()
 
 
-def _quantiles(call: _Call) -> FloatArray:
-    if call.slope_sum is None or not call.slope_count:
-        return np.full(QUANTILES, math.nan)
-    return np.quantile((call.slope_sum / call.slope_count).cpu().numpy(), np.linspace(0, 1, QUANTILES))
+def _slope_quantiles(calls: Sequence[_Call]) -> FloatArray:
+    """(L, 21) of the units' mean slopes; those of equally many units at once."""
+    sums = {i: (c.slope_sum, c.slope_count) for i, c in enumerate(calls) if c.slope_sum is not None}
+    means = {i: np.atleast_1d((total / count).cpu().numpy()) for i, (total, count) in sums.items()}
+    by_size: dict[int, list[int]] = {}
+    for i, mean in means.items():
+        by_size.setdefault(len(mean), []).append(i)
+    quantiles = np.full((len(calls), QUANTILES), math.nan)
+    for group in by_size.values():
+        stacked = np.stack([means[i] for i in group])
+        quantiles[group] = np.quantile(stacked, np.linspace(0, 1, QUANTILES), axis=1).T
+    return quantiles
 
 
 # ---------------------------------------------------------------- facts about the data
@@ -642,10 +688,6 @@ def _nonfinite(value: Any) -> int:
 
 def _array(x: Tensor) -> FloatArray:
     return x.detach().double().cpu().numpy()
-
-
-def _host(x: Tensor | None, default: Tensor) -> Tensor:
-    return default if x is None else x.cpu()
 
 
 def _device_type(model: nn.Module) -> str:

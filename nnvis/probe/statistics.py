@@ -24,7 +24,7 @@ Number = float | Tensor
 SAFE_SQUARES = (1e-30, 1e37)
 """Sums of squares of float32 values outside of this range have under- or overflowed, or are close to it."""
 _LEAST_SQUARES, _MOST_SQUARES = SAFE_SQUARES
-_SAFE_NORMS = math.sqrt(SAFE_SQUARES[0]), math.sqrt(SAFE_SQUARES[1])
+SAFE_NORMS = math.sqrt(SAFE_SQUARES[0]), math.sqrt(SAFE_SQUARES[1])
 CANCELLATION = 1e-2
 """Below this ratio of variance to mean square, E[x²] − E[x]² has lost over 2 of float32's 7 digits."""
 ROUNDING = 1e-10
@@ -107,7 +107,7 @@ def norms(tensors: list[Tensor]) -> list[Number]:
         real = [torch.view_as_real(t) if t.is_complex() else t for t in tensors]
         return [number(n) for n in foreach_norm(real, 2, dtype=widest(real[0]))]
     quick: list[Number] = torch.stack(foreach_norm(tensors)).tolist()
-    low, high = _SAFE_NORMS
+    low, high = SAFE_NORMS
     return [
         n if low < n < high else torch.linalg.vector_norm(t, dtype=torch.float64).item()
         for n, t in zip(quick, tensors, strict=True)

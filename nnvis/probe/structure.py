@@ -38,6 +38,7 @@ class Graph:
             return
         self.output_activations = self._activations_before(outputs.grad_fn)
         self._walk(outputs.grad_fn)
+        self._affine = {}  # a node keeps what it has saved
 
     def _walk(self, root: Any) -> None:
         seen, waiting = {root}, [root]

@@ -1,17 +1,19 @@
 """A model run on the side, between two steps of its training, which leaves no trace.
 
-with on_the_side(model):
+with on_the_side(model) as side:
     model(inputs)       # no dropout; batch norm by the batch's own statistics; nothing is updated
+    side.validate()
+    model(inputs)       # as in validation: batch norm by its running statistics
 """
 
 from __future__ import annotations
 
 import contextlib
-import copy
 import random
 from collections import OrderedDict, defaultdict, deque
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from operator import is_
 from typing import Any
 
 import numpy as np
@@ -21,28 +23,45 @@ from torch.nn.modules.batchnorm import _NormBase
 
 
 @contextmanager
-def on_the_side(model: nn.Module, *, own_statistics: bool = True) -> Iterator[None]:
+def on_the_side(model: nn.Module) -> Iterator[Side]:
     """Eval mode inside, but norm layers use the statistics of the batch at hand, as they do in training.
 
-    With `own_statistics=False` they use their running ones, as in validation. What modules hold (modes, parameters,
-    buffers, attributes of their own) and random numbers (python's, numpy's, torch's on every device of the model) are
-    afterwards as they were. Modes are set without `train()` and `eval()`, where some models merge weights.
+    What modules hold (modes, parameters, buffers, attributes of their own) and random numbers (python's, numpy's,
+    torch's on every device of the model) are afterwards as they were. Modes are set without `train()` and `eval()`,
+    where some models merge weights.
     """
-    modules = list(model.modules())
-    modes = [(module, module.training) for module in modules]
-    held = _Held(model)
+    modes = [(module, module.training) for module in model.modules()]
+    side = Side(model)
     with _random_numbers_kept(model):
         try:
-            for module in modules:
-                # cuDNN goes backward through recurrent layers in training mode only
-                module.training = isinstance(module, nn.RNNBase) and not module.dropout
-                if own_statistics and isinstance(module, _NormBase) and not isinstance(module, nn.SyncBatchNorm):
-                    module.training, module.track_running_stats = True, False  # the other waits for other processes
-            yield
+            side.train()
+            yield side
         finally:
             for module, mode in modes:
                 module.training = mode
-            held.put_back()
+            side.held.put_back()
+
+
+class Side:
+    """Which statistics norm layers go by while a model runs on the side."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self._modules = list(model.modules())
+        self.held = _Held(model)
+
+    def train(self) -> None:
+        """By those of the batch at hand."""
+        for module in self._modules:
+            # cuDNN goes backward through recurrent layers in training mode only
+            module.training = isinstance(module, nn.RNNBase) and not module.dropout
+            if isinstance(module, _NormBase) and not isinstance(module, nn.SyncBatchNorm):
+                module.training, module.track_running_stats = True, False  # the other waits for other processes
+
+    def validate(self) -> None:
+        """By their running ones; modules are what they were before the passes so far."""
+        self.held.put_back_containers()
+        for module in self._modules:
+            module.training = isinstance(module, nn.RNNBase) and not module.dropout
 
 
 class _Held:
@@ -59,8 +78,9 @@ class _Held:
             if id(value) in self._containers or id(value) in self._tensors:
                 continue
             if type(value) in (dict, OrderedDict, defaultdict, list, set, deque):
-                self._containers[id(value)] = value, copy.copy(value)
-                self._keep(value.values() if isinstance(value, dict) else value)
+                self._containers[id(value)] = value, value.copy() if value else ()
+                if value:
+                    self._keep(value.values() if isinstance(value, dict) else value)
             elif isinstance(value, nn.Module):
                 self._keep([vars(value)])
             elif isinstance(value, tuple):
@@ -72,10 +92,7 @@ class _Held:
 
     def put_back(self) -> None:
         """Everything that has changed."""
-        for container, content in self._containers.values():
-            if len(container) != len(content) or any(map(_differ, _items(container), _items(content))):
-                container.clear()
-                (container.extend if isinstance(container, list | deque) else container.update)(content)
+        self.put_back_containers()
         for tensor, place, content in self._tensors.values():
             if tensor.shape != place.shape or tensor.data_ptr() != place.data_ptr():
                 tensor.data = place
@@ -84,14 +101,20 @@ class _Held:
         for generator, state in self._generators:
             generator.set_state(state)
 
+    def put_back_containers(self) -> None:
+        """Modes, attributes, lists; not what tensors hold."""
+        for container, content in self._containers.values():
+            if len(container) != len(content) or (content and not _same(container, content)):
+                container.clear()
+                if content:
+                    (container.extend if isinstance(container, list | deque) else container.update)(content)
 
-def _items(container: Any) -> Iterable[Any]:
-    """Keys and values, flat."""
-    return (one for item in container.items() for one in item) if isinstance(container, dict) else container
 
-
-def _differ(one: Any, other: Any) -> bool:
-    return one is not other
+def _same(container: Any, content: Any) -> bool:
+    """Whether two containers of one length hold the same objects in the same order."""
+    if isinstance(container, dict) and not all(map(is_, container.values(), content.values())):
+        return False
+    return all(map(is_, container, content))
 
 
 @contextmanager

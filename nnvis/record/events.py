@@ -10,7 +10,7 @@ import json
 import struct
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,19 @@ import numpy as np
 from nnvis.record import protos
 from nnvis.record.protos import FACTS, NETWORK, Message
 from nnvis.record.vocabulary import HISTOGRAM_EDGES, FloatArray, IntArray, LayerCounts, LayerInfo, LayerValues
+
+SESSION_TAG = "_hparams_/session_start_info"
+
+
+@dataclass(frozen=True)
+class HyperParameter:
+    """A column of the HParams dashboard."""
+
+    name: str
+    values: Sequence[Any]  # of numbers, texts and booleans
+    is_domain: bool = False  # whether these are all that there are; a run with any other value would not be shown
+    first: bool = False  # five columns are shown until more are asked for: those that come first, then by name
+    title: str = ""  # if it is not called by its name
 
 
 def new_event(step: int = 0, wall_time: float | None = None, **fields: Any) -> Message:
@@ -121,11 +134,13 @@ def add_layout(event: Message) -> None:
     )
 
 
-def add_experiment(event: Message, values: Mapping[str, Any], metrics: Sequence[str]) -> None:
-    """The columns of the HParams dashboard. Without domains, so that they filter no other run away."""
-    infos = [protos.hparams.HParamInfo(name=name, type=_hparam_type(value)) for name, value in values.items()]
+def add_experiment(event: Message, columns: Sequence[HyperParameter], metrics: Sequence[str], about: str = "") -> None:
+    """The columns of the HParams dashboard, the scalars beside them, and what it is about."""
+    infos = [_hparam_info(column) for column in columns]
     tags = [protos.hparams.MetricInfo(name=protos.hparams.MetricName(tag=tag)) for tag in metrics]
-    experiment = protos.hparams.Experiment(hparam_infos=infos, metric_infos=tags, time_created_secs=event.wall_time)
+    experiment = protos.hparams.Experiment(
+        hparam_infos=infos, metric_infos=tags, time_created_secs=event.wall_time, description=about
+    )
     _add_hparams(event, "_hparams_/experiment", protos.HParams(experiment=experiment))
 
 
@@ -139,7 +154,7 @@ def add_session_start(event: Message, values: Mapping[str, Any], group: str) -> 
             start.hparams[name].number_value = value
         else:
             start.hparams[name].string_value = "null" if value is None else str(value)
-    _add_hparams(event, "_hparams_/session_start_info", protos.HParams(session_start_info=start))
+    _add_hparams(event, SESSION_TAG, protos.HParams(session_start_info=start))
 
 
 def add_session_end(event: Message, succeeded: bool) -> None:
@@ -206,6 +221,16 @@ def _add_strings(event: Message, tag: str, texts: Sequence[bytes], sizes: tuple[
 def _add_hparams(event: Message, tag: str, data: Message) -> None:
     metadata = _metadata("hparams", protos.TENSOR_CLASS, data.SerializeToString())
     _add_array(event, tag, protos.FLOAT, b"", (0,), metadata)
+
+
+def _hparam_info(column: HyperParameter) -> Message:
+    """Without a domain where the values have several types: a domain has one, and filters every other value away."""
+    types = {_hparam_type(value) for value in column.values}
+    data_type = types.pop() if len(types) == 1 else protos.hparams.DATA_TYPE_STRING
+    info = protos.hparams.HParamInfo(name=column.name, display_name=column.title, type=data_type, differs=column.first)
+    if column.is_domain and not types:
+        info.domain_discrete.extend(column.values)
+    return info
 
 
 def _hparam_type(value: Any) -> int:

@@ -24,6 +24,7 @@ from typing import Any, BinaryIO, Self
 from nnvis.errors import InputError, RunError
 from nnvis.record import events
 from nnvis.record.encoding import encode_rows, fits_float32
+from nnvis.record.events import HyperParameter
 from nnvis.record.files import disk_errors, plain
 from nnvis.record.framing import frame
 from nnvis.record.protos import FACTS, NETWORK, Message
@@ -61,6 +62,7 @@ class EventLog:
         self._last: dict[str, int] = {}  # by tag: the step of its newest value
         self._network: tuple[LayerInfo, ...] = ()
         self._facts = ""
+        self._check_facts: Any = None  # of which that was made
         self._tags: dict[tuple[str, str, tuple[str, ...]], str] = {}  # by kind, quantity and layers: a generation's tag
         self._generations: dict[tuple[str, str], int] = {}  # by kind and quantity
         self._form: tuple[Any, ...] = ()  # of the usual event: its tags and types, everything but the numbers
@@ -151,10 +153,11 @@ class EventLog:
         event = events.new_event(check.step)
         for quantity, values in check.values.items():
             events.add_check(event, quantity, values, self._claim(f"checks/{quantity}", check.step))
-        facts = json.dumps(plain(check.facts), allow_nan=False)
-        if facts != self._facts:
-            self._facts = facts
-            events.add_facts(event, facts, self._claim(FACTS, check.step))
+        if check.facts is not self._check_facts:  # the same object at each check of a process
+            self._check_facts, facts = check.facts, json.dumps(plain(check.facts), allow_nan=False)
+            if facts != self._facts:
+                self._facts = facts
+                events.add_facts(event, facts, self._claim(FACTS, check.step))
         self._append(event)
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
@@ -187,8 +190,14 @@ class EventLog:
         """
         event = events.new_event()
         if metrics:
-            events.add_experiment(event, values, metrics)
+            events.add_experiment(event, [HyperParameter(name, [value]) for name, value in values.items()], metrics)
         events.add_session_start(event, values, group or "/".join(self.path.parent.parts[-2:]))
+        self._append(event)
+
+    def experiment(self, columns: Sequence[HyperParameter], metrics: Sequence[str], about: str) -> None:
+        """The columns of the HParams dashboard, for runs in the folders below; those name no metrics themselves."""
+        event = events.new_event()
+        events.add_experiment(event, columns, metrics, about)
         self._append(event)
 
     def hparams_end(self, succeeded: bool) -> None:

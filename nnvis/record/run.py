@@ -26,6 +26,8 @@ from nnvis.record.vocabulary import Check, Finding, HistogramSeries, LayerInfo, 
 if TYPE_CHECKING:
     import pandas
 
+STUDY_FILE = "study.yaml"
+"""What makes a folder the folder of a study, of several runs: see `nnvis.record.study`."""
 T = TypeVar("T")
 
 
@@ -86,7 +88,7 @@ def load_run(path: str | Path, model_loader: ModelLoader | None = None) -> Run:
     """
     path = Path(path)
     files = event_files(path)
-    if not files:
+    if not files or (path / STUDY_FILE).is_file():
         raise InputError(_no_run(path))
     data = EventData({}, 0, "")
     damages = []
@@ -114,7 +116,7 @@ def find_runs(path: str | Path) -> list[Path]:
     found = []
     for folder, inner, files in os.walk(path):
         inner[:] = [name for name in inner if not name.startswith(".")]
-        if any(name.startswith(EVENT_FILE) for name in files):
+        if STUDY_FILE not in files and any(name.startswith(EVENT_FILE) for name in files):
             found.append(Path(folder))
     return sorted(found, key=lambda run: [_natural(part) for part in run.parts])
 
@@ -140,6 +142,7 @@ def _no_run(path: Path) -> str:
         folder = Path("runs")
     runs = [str(run) for run in find_runs(folder)]
     problem = "no run in it (no events.out.tfevents.* file)" if path.is_dir() else "does not exist"
+    problem = "is a study, not a run" if (path / STUDY_FILE).is_file() else problem
     if not runs:
         return f"{path}: {problem}; train one: nnvis train CONFIG"
     shown = ", ".join(runs[:10]) + (f" and {len(runs) - 10} more" if len(runs) > 10 else "")

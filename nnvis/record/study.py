@@ -11,16 +11,16 @@ under `VARIANT/N-seedSEED/`, `comparison.json`, `figures/`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from nnvis.errors import InputError
 from nnvis.record.files import read_json, read_yaml
-from nnvis.record.run import ModelLoader, Recorded, Run, load_run
+from nnvis.record.run import STUDY_FILE, ModelLoader, Recorded, Run, load_run
 
-STUDY_FILE, RUNS_FILE = "study.yaml", "runs.json"
+RUNS_FILE = "runs.json"
 
 
 @dataclass(frozen=True)
@@ -80,6 +80,45 @@ def load_study(path: str | Path, model_loader: ModelLoader | None = None) -> Stu
     )
 
 
+def varied_values(path: str | Path) -> dict[str, list[Any]]:
+    """By dotted key that any variant of the study in `path` sets: what each variant has there, None where nothing.
+
+    A section that a variant sets (`optimizer: {kind: Adam}`) takes the base's place. Empty where there is no study.
+    """
+    if not is_study(path):
+        return {}
+    told = read_yaml(Path(path) / STUDY_FILE)
+    variants = [*told["variants"].values()]
+    return {key: [_value(overrides, told["base"], key) for overrides in variants] for key in varied_keys(variants)}
+
+
+def varied_keys(variants: Iterable[Mapping[str, Any]]) -> list[str]:
+    """The dotted keys that overrides set, each once; of a whole section, the keys in it."""
+    return [*dict.fromkeys(key for overrides in variants for key, _ in _leaves(overrides))]
+
+
 def is_study(path: str | Path) -> bool:
     """Whether a directory holds a study."""
     return (Path(path) / STUDY_FILE).is_file()
+
+
+def _leaves(section: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in section.items():
+        if isinstance(value, Mapping) and value:
+            yield from _leaves(value, f"{path}{key}.")
+        else:
+            yield f"{path}{key}", value
+
+
+def _value(overrides: Mapping[str, Any], base: Any, key: str) -> Any:
+    leaves = dict(_leaves(overrides))
+    if key in leaves or any(key.startswith(f"{section}.") for section in overrides):
+        return leaves.get(key)
+    for part in key.split("."):
+        if isinstance(base, Mapping):
+            base = base.get(part)
+        elif isinstance(base, list) and part.isdigit() and int(part) < len(base):
+            base = base[int(part)]
+        else:
+            return None
+    return base

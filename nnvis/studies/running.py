@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -133,16 +133,15 @@ def _conclude(study: Study, board: Quiet) -> None:
     """Compares the runs, draws them, and tells TensorBoard. A picture is no reason to lose a study."""
     from nnvis.comparison import write_comparison
     from nnvis.figures.studying import draw_study
+    from nnvis.record.study_log import write_study_log
+
     comparison = write_comparison(study)
     try:
         figures = draw_study(study, study.path / "figures", study.figures)
     except Exception as problem:
         board.say(f"the figures could not be drawn: {problem}; try again with nnvis figures {study.path}")
         figures = []
-    with suppress(ModuleNotFoundError):
-        from nnvis.record.study_log import write_study_log
-
-        write_study_log(study, comparison, figures)
+    write_study_log(study, comparison.sentences, figures)
 
 
 def _engine(on: str | None) -> Engine:

@@ -22,6 +22,7 @@ from nnvis.config import Config, dump_config, flatten
 from nnvis.diagnosis import diagnose
 from nnvis.record import EventLog, Run, load_run, write_json
 from nnvis.record.files import disk_errors
+from nnvis.record.study_log import log_run
 from nnvis.record.summary import Status, run_summary
 from nnvis.training.divergence import DivergedError
 from nnvis.training.evaluation import evaluating
@@ -44,7 +45,7 @@ def open_log(directory: Path, config: Config, learner: Learner, state: State | N
     log = EventLog.create(directory)
     log.layout()
     classifies = learner.objective.classifies
-    log.hparams(flatten(config), [tag for tag in _COLUMNS if classifies or not tag.startswith("accuracy")])
+    log_run(log, directory, flatten(config), [tag for tag in _COLUMNS if classifies or not tag.startswith("accuracy")])
     log.text(0, "config", f"```yaml\n{dump_config(config)}```")
     if config.capture.graph:
         log.graph(model_graph(learner))

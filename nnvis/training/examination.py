@@ -1,6 +1,6 @@
 """Checks while training runs: measured when due, judged at once, told when a finding becomes certain.
 
-examination = Examination(checker, Schedule(total_steps=690), log, budget=690, tell=progress.found)
+examination = Examination(checker, Schedule(plan.steps), log, budget=690, tell=progress.found)
 examination.look(step)          # after every update; cheap where no check is due
 examination.stopped_by          # the finding that `stop_on` ends the run for
 """

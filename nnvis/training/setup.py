@@ -13,9 +13,9 @@ from nnvis.config import Config
 from nnvis.data import Splits
 from nnvis.errors import InputError
 from nnvis.models import build_model
-from nnvis.probe.checks import LEAST_ROWS, MOST_ROWS, Checker, Rows
+from nnvis.probe.checks import GRADIENT_ROWS, LEAST_ROWS, Checker, Rows, has_running_statistics
 from nnvis.probe.layers import find_layers
-from nnvis.probe.schedule import FRACTIONS, Schedule
+from nnvis.probe.schedule import Plan, Schedule, plan_checks
 from nnvis.record import FIGURES_BYTES, EventLog, checks_bytes, expected_bytes, load_run
 from nnvis.training.batches import Batches
 from nnvis.training.devices import resolve_device, resolve_precision
@@ -100,36 +100,57 @@ def length_of(config: Config) -> Length:
     return Length(config.training.epochs, config.training.steps)
 
 
+def checks_of(config: Config, splits: Splits, learner: Learner) -> Plan | None:
+    """When fixed rows are looked at, and how many; None where they are not."""
+    every, batches = config.diagnosis.every, build_batches(config, splits)
+    if every is None or len(splits.train) < LEAST_ROWS:
+        return None
+    steps, _ = length_of(config).total(batches.steps_per_epoch)
+    return plan_checks(
+        steps,
+        math.ceil(len(splits.train) / batches.steps_per_epoch),
+        len(splits.train),
+        validates=splits.val is not None,
+        normalizes=has_running_statistics(learner.model),
+        every=None if every == "auto" else every,
+    )
+
+
 def examine(
     config: Config,
     learner: Learner,
     placed: dict[str, Placed],
     log: EventLog,
-    steps: int,
+    plan: Plan | None,
     *,
     tell: Callable[[str, str], None],
     picture: Picture,
 ) -> Examination:
     """What looks at fixed rows of the splits while training runs; at nothing where that is off."""
-    every = config.diagnosis.every
-    if every is None or len(placed["train"]) < LEAST_ROWS:
+    if plan is None:
         return Examination(None, Schedule(), log)
     train, val = placed["train"], placed.get("val")
     earlier = load_run(log.path.parent).checks if log.last_step > 0 else ()
+    known = {"most_rows": plan.rows, "gradient_rows": plan.gradient_rows, "val_rows": plan.rows}
+    if earlier:
+        known = {"gradient_rows": GRADIENT_ROWS, **earlier[0].facts}
     checker = Checker(
         learner.model,
         learner.objective.function,
         Rows(train.inputs, train.targets),
         val=Rows(val.inputs, val.targets) if val else None,
         forward=lambda inputs: learner.precision.run(learner.model, inputs),
-        most_rows=earlier[0].facts.get("most_rows") if earlier else None,
+        most_rows=known.get("most_rows"),
+        most_val_rows=known.get("val_rows"),
+        gradient_rows=known["gradient_rows"],
+        at_once=plan.at_once,
     )
     return Examination(
         checker,
-        Schedule(steps, None if every == "auto" else every),
+        Schedule(plan.steps),
         log,
         earlier=earlier,
-        budget=steps,
+        budget=plan.steps[-1],
         stop_on=config.diagnosis.stop_on,
         tell=tell,
         picture=picture,
@@ -158,10 +179,10 @@ def _size(count: int) -> str:
 def _log_bytes(config: Config, splits: Splits, learner: Learner) -> int:
     capture = config.capture
     steps, _ = length_of(config).total(build_batches(config, splits).steps_per_epoch)
-    layers, every = len(find_layers(learner.model, capture.layers)), config.diagnosis.every
-    rows = min(len(splits.train), MOST_ROWS) + (min(len(splits.val), MOST_ROWS) if splits.val else 0)
-    number = len(FRACTIONS) + 1 if every == "auto" else steps // every + 1 if every else 0
-    checks = checks_bytes(layers, rows, number) if number else 0
+    layers, plan, checks = len(find_layers(learner.model, capture.layers)), checks_of(config, splits, learner), 0
+    if plan is not None:
+        rows = min(len(splits.train), plan.rows) + (min(len(splits.val), plan.rows) if splits.val else 0)
+        checks = checks_bytes(layers, rows, len(plan.steps))
     if not capture.every:
         return expected_bytes(0, math.ceil(steps / SCALARS_EVERY)) + checks
     with_histograms = math.ceil(capture.histogram_every / capture.every) * capture.every

@@ -82,7 +82,8 @@ def test_a_section_with_its_kind_and_any_other_mapping_replace() -> None:
     found = study("variants: {a: {optimizer: {kind: Adam, lr: 0.01}, model: {init: {kind: normal, std: 0.5}}}}")
     config = found.config_of("a", 0)
     assert config.optimizer.arguments == {"lr": 0.01}  # no momentum, which Adam would refuse
-    assert (config.model.init.kind, config.model.init.gain, config.model.init.std) == ("normal", None, 0.5)
+    model: Any = config.model
+    assert (model.init.kind, model.init.gain, model.init.std) == ("normal", None, 0.5)
     assert list(found.variants["a"]) == ["optimizer", "model.init"]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +89,20 @@ def test_a_finding_may_end_the_run(tmp_path: Path) -> None:
     with pytest.raises(nnvis.InputError, match="cannot be resumed: the run is stopped"):
         train(text, tmp_path, resume=run.path)
     assert train(WELL + "diagnosis: {stop_on: [not_learning]}", tmp_path).summary["status"] == "completed"
+
+
+def test_where_a_finding_ends_a_run_does_not_depend_on_the_clock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = SICK + "diagnosis: {stop_on: [vanishing_gradients, not_learning]}"
+    quick = train(text, tmp_path)
+    with monkeypatch.context() as patched:
+        clock = time.perf_counter
+        patched.setattr(time, "perf_counter", lambda: 1e4 * clock())
+        slow = train(text, tmp_path)
+    assert [check.step for check in slow.checks] == [check.step for check in quick.checks] == [0, 40, 80]
+    assert slow.summary["stopped_by"] == quick.summary["stopped_by"] == "vanishing_gradients"
+    assert slow.summary["steps"] == quick.summary["steps"] == 80
 
 
 def test_an_interrupted_run_goes_on_with_its_checks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

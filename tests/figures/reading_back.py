@@ -27,6 +27,11 @@ def title(fig: Figure) -> str:
     return fig.get_suptitle().replace("\n", " ")
 
 
+def caption(fig: Figure) -> str:
+    """The explanation, on one line."""
+    return fig.get_supxlabel().replace("\n", " ")
+
+
 def end_labels(ax: Axes) -> list[str]:
     """All texts written in the axes."""
     return [text.get_text() for text in ax.texts]

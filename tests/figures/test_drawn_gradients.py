@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,11 +11,12 @@ import pytest
 from made_up_runs import layer_series
 from matplotlib.colors import to_hex
 from numpy.testing import assert_array_equal
-from reading_back import end_labels, lines, title, with_layers
+from reading_back import caption, end_labels, lines, title, with_layers
 
 from nnvis import figures
 from nnvis.figures.style import HEALTHY, SICK
-from nnvis.record.run import Run
+from nnvis.record.run import Recorded, Run
+from nnvis.record.vocabulary import Series
 
 MakeRun = Callable[..., Run]
 
@@ -49,6 +51,15 @@ def test_zero_nan_inf_and_absent_are_marked_at_their_layers_and_named(make_run: 
     assert marks == {"exactly 0": [1], "NaN": [2], "Inf": [3], "not measured": [4]}
     words = " ".join(end_labels(ax))
     assert all(name in words for name in marks)
+
+
+def test_the_caption_says_how_often_and_how_much_gradients_were_clipped(make_run: MakeRun) -> None:
+    run = make_run(3)
+    factors = Series(np.arange(4), np.array([1.0, 0.5, 0.25, 0.25]))
+    clipped = replace(run, scalars=Recorded(run.scalars | {"clip_factor": factors}))
+    words = "Clipping shortened it in 75% of the measured steps, to ×0.25 in the median."
+    assert words in caption(figures.gradient_flow(clipped))
+    assert "Clipping" not in caption(figures.gradient_flow(run))
 
 
 def test_runs_that_are_compared_share_their_axes(make_run: MakeRun) -> None:

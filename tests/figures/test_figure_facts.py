@@ -152,3 +152,10 @@ def test_repeats(sequence: str, groups: list[tuple[int, int, int]]) -> None:
 def test_repeats_loses_nothing(sequence: list[str]) -> None:
     unfolded = [x for start, period, times in facts.repeats(sequence) for x in sequence[start : start + period] * times]
     assert unfolded == sequence
+
+
+@pytest.mark.parametrize(
+    ("factors", "share"), [([1, 1, 0.5, 0.25], 0.5), ([1 - 1e-6, 1], 0), ([NAN, 0.5], 1), ([], NAN)]
+)
+def test_clipped_share(factors: list[float], share: float) -> None:
+    assert facts.clipped_share(factors) == pytest.approx(share, nan_ok=True)

@@ -6,6 +6,7 @@ import copy
 import math
 import random
 import warnings
+import weakref
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 
 from nnvis.probe import references
 from nnvis.probe.checks import BATCHES, Checker, Rows, duplicate_fraction, normalised_slope
-from nnvis.probe.schedule import Schedule
+from nnvis.probe.schedule import Plan, Schedule, plan_checks
 from nnvis.probe.structure import Graph
 from nnvis.probe.untouched import on_the_side
 from nnvis.record import DIAGNOSIS_QUANTITIES, Check, EventLog, load_run
@@ -424,15 +425,17 @@ def test_the_linear_baseline_learns_what_is_linear_and_nothing_of_noise() -> Non
     outputs = torch.zeros(400, 3)
     facts = references.identify(criterion, outputs, y)
     constant = references.constant_loss(facts, criterion, outputs, y)
-    linear = references.linear_loss(facts, x, y, outputs)
-    noise = references.linear_loss(facts, torch.randn(400, 6, generator=torch.Generator().manual_seed(1)), y, outputs)
+    linear = references.linear_loss(facts, references.features(x), y, outputs)
+    chance = torch.randn(400, 6, generator=torch.Generator().manual_seed(1))
+    noise = references.linear_loss(facts, references.features(chance), y, outputs)
     assert constant is not None
     assert linear is not None
     assert noise is not None
     assert linear.mean() < 0.4 * constant.mean()
     assert noise.mean() > 0.99 * constant.mean()
     numbers = x @ torch.randn(6, 2) + 3
-    squares = references.linear_loss(references.LossFacts("mean_squared_error"), x, numbers, numbers)
+    by_squares = references.LossFacts("mean_squared_error")
+    squares = references.linear_loss(by_squares, references.features(x), numbers, numbers)
     assert squares is not None
     assert float(squares.mean()) < 1e-2 * float(numbers.var())
 
@@ -663,8 +666,40 @@ def test_checks_are_due_often_at_first_and_seldom_later() -> None:
         return found
 
     assert due(Schedule(), 4000) == [0, 10, 20, 40, 80, 160, 320, 640, 1280, 2280, 3280]
-    assert due(Schedule(total_steps=400), 400) == [0, 40, 60, 80, 120, 160, 200, 240, 280, 320, 360, 400]
-    assert due(Schedule(every=7), 20) == [0, 7, 14]
-    dear = Schedule(total_steps=400)
-    dear.seconds = 1e6  # a slow check: the first and the last one stay
-    assert due(dear, 400) == [0, 400]
+    dear = Schedule()
+    dear.seconds = 1e6  # a slow check
+    assert due(dear, 4000) == [0]
+
+
+def test_a_plan_follows_from_the_length_and_the_batches_alone() -> None:
+    short = plan_checks(400, 64, 1437)
+    assert short.steps == (0, 40, 80, 200, 320, 400)
+    assert (short.rows, short.gradient_rows, short.at_once) == (256, 64, 256)
+    # 1.5% of 10,000 steps are 150: twelve checks of 12.5 each. Of 64 rows a step, 192 passes, 4.5 of these are 864
+    # passes, 2.5 for each training row: 345, of which the largest multiple of 64 is 320.
+    long = plan_checks(10_000, 64, 50_000)
+    assert long.steps == (0, 1000, 1500, 2000, 3000, 4000, 5000, 6000, 7000, 8000, 9000, 10_000)
+    assert (long.rows, long.gradient_rows) == (320, 64)
+    normalized = plan_checks(10_000, 64, 50_000, normalizes=True)
+    assert (len(normalized.steps), normalized.rows) == (6, 896)  # twelve of 256 rows would take 152 steps
+    longest = plan_checks(1_000_000, 8, 50_000)
+    assert (longest.rows, longest.gradient_rows, longest.at_once) == (1024, 64, 64)
+    assert plan_checks(20, 64, 1437, every=7).steps == (0, 7, 14, 20)
+    assert plan_checks(3, 64, 1437).steps == (0, 1, 2, 3)
+
+    def seldom(plan: Plan) -> list[int]:
+        schedule = Schedule(plan.steps)
+        schedule.seconds = 1e6  # a slow check changes nothing
+        return [step for step in range(plan.steps[-1] + 1) if schedule.due(step)]
+
+    assert seldom(short) == [*short.steps]
+
+
+def test_a_check_keeps_nothing_of_its_graph_alive() -> None:
+    model, alive = nn.Sequential(nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 3)), []
+    model[0].register_forward_hook(lambda module, inputs, output: alive.append(weakref.ref(output)))
+    checker = Checker(model, nn.CrossEntropyLoss(), Rows(*digits(rows=32)))
+    for step in range(2):
+        checker.check(step)
+        assert alive
+        assert not [one for one in alive if one() is not None]

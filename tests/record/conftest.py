@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
 from tensorboard.compat.proto import graph_pb2
+from watching_boards import CHROMEDRIVER, CHROMIUM, CHROMIUM_OPTIONS
 
 from nnvis.record import HISTOGRAM_EDGES, EventLog, LayerCounts, LayerInfo, LayerValues, Measurement
 
@@ -61,8 +64,29 @@ def png() -> bytes:
 
 
 @pytest.fixture(scope="session")
+def picture() -> bytes:
+    """A PNG file."""
+    return png()
+
+
+@pytest.fixture(scope="session")
 def example_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The directory of the small run, `runs/vanishing-sigmoid/1-seed0`; to be read only."""
     directory = tmp_path_factory.mktemp("runs") / "vanishing-sigmoid" / "1-seed0"
     write_run(directory)
     return directory
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """Headless Chromium; skips the test where there is none."""
+    if not (CHROMIUM and CHROMEDRIVER):
+        pytest.skip("needs chromium and chromedriver on the PATH (Debian: chromium-driver)")
+    webdriver = pytest.importorskip("selenium.webdriver")
+    options = webdriver.ChromeOptions()
+    options.binary_location = CHROMIUM
+    for option in (*CHROMIUM_OPTIONS.split(), f"user-data-dir={tmp_path_factory.mktemp('chromium')}"):
+        options.add_argument(f"--{option}")
+    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(CHROMEDRIVER))
+    yield driver
+    driver.quit()

@@ -2,67 +2,23 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import shutil
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode
-from urllib.request import urlopen
 
 import numpy as np
 import pytest
+from watching_boards import Board, running_board, visible_text, wait_for
 
 RUN = "vanishing-sigmoid/1-seed0"
-CHROMIUM, CHROMEDRIVER = shutil.which("chromium"), shutil.which("chromedriver")
-CHROMIUM_OPTIONS = """
-    headless no-sandbox disable-gpu disable-quic no-first-run disable-background-networking
-    disable-component-update disable-sync window-size=1500,1200
-"""
-VISIBLE_TEXT = """
-    const text = (node) => node.nodeType == Node.TEXT_NODE ? node.textContent + " "
-        : ["STYLE", "SCRIPT", "NOSCRIPT"].includes(node.nodeName) ? ""
-        : [...(node.shadowRoot?.childNodes ?? []), ...node.childNodes].map(text).join("");
-    return text(document.body)"""
-
-
-class Board:
-    """A running TensorBoard at `url`."""
-
-    def __init__(self, url: str) -> None:
-        self.url = url
-
-    def get(self, route: str, **query: str) -> Any:
-        with urlopen(f"{self.url}data/plugin/{route}?{urlencode(query)}") as reply:
-            return json.load(reply)
-
-
-def wait_for(condition: Callable[[], Any], what: str, seconds: float = 60) -> Any:
-    end = time.monotonic() + seconds
-    while not (value := condition()):
-        assert time.monotonic() < end, f"waited {seconds} s in vain for {what}"
-        time.sleep(0.1)
-    return value
 
 
 @pytest.fixture(scope="module", params=["true", "false"], ids=["fast loader", "slow loader"])
 def board(request: pytest.FixtureRequest, example_run: Path) -> Iterator[Board]:
-    if request.param == "true" and not importlib.util.find_spec("tensorboard_data_server"):
-        pytest.skip("tensorboard-data-server has no build for this platform")
-    command = [sys.executable, str(Path(__file__).with_name("board.py")), str(example_run.parents[1])]
-    with subprocess.Popen([*command, f"--load_fast={request.param}"], stdout=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stdout
-            board = Board(process.stdout.readline().strip())
-            assert board.url, "TensorBoard did not start"
-            wait_for(lambda: board.get("images/tags"), "the log to be loaded")
-            yield board
-        finally:
-            process.terminate()
+    with running_board(example_run.parents[1], load_fast=request.param) as board:
+        wait_for(lambda: board.get("images/tags"), "the log to be loaded")
+        yield board
 
 
 def test_every_plugin_lists_its_tags(board: Board) -> None:
@@ -130,27 +86,13 @@ DASHBOARDS = {
 }
 
 
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    if not (CHROMIUM and CHROMEDRIVER):
-        pytest.skip("needs chromium and chromedriver on the PATH (Debian: chromium-driver)")
-    webdriver = pytest.importorskip("selenium.webdriver")
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    for option in (*CHROMIUM_OPTIONS.split(), f"user-data-dir={tmp_path_factory.mktemp('chromium')}"):
-        options.add_argument(f"--{option}")
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(CHROMEDRIVER))
-    yield driver
-    driver.quit()
-
-
 @pytest.mark.browser
 @pytest.mark.parametrize("dashboard", DASHBOARDS)
 def test_dashboards_show_the_run(board: Board, browser: Any, dashboard: str, tmp_path: Path) -> None:
     browser.get(f"{board.url}#{dashboard}")
 
     def shown() -> bool:
-        text = " ".join(browser.execute_script(VISIBLE_TEXT).split())
+        text = visible_text(browser)
         return all(expected in text for expected in DASHBOARDS[dashboard])
 
     wait_for(shown, f"{DASHBOARDS[dashboard]} in the {dashboard} dashboard")
