@@ -12,8 +12,10 @@ TORCH_FROM := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 # pytest runs JOBS processes: with more than one thread each, they would only get in each other's way.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n $(JOBS) --dist worksteal
 
+GALLERY := vanishing exploding overfitting
+
 .DEFAULT_GOAL := help
-.PHONY: help demo test slow zoo check format clean
+.PHONY: help demo test slow zoo check gallery format clean
 
 help: ## what there is
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,6 +38,12 @@ check: $(READY) ## what CI runs: format, lint, types, import rules, tests
 	$(BIN)/pyright
 	$(BIN)/lint-imports --no-logo
 	$(PYTEST)
+
+gallery: $(READY) ## the pictures of three studies that the README shows, made anew: a few minutes
+	@for study in $(GALLERY); do $(BIN)/nnvis compare $$study --jobs $(JOBS) || exit; done
+	@cp runs/vanishing/figures/gradient_flow.png .github/study_vanishing.png
+	@cp runs/exploding/figures/signal_propagation.png .github/study_exploding.png
+	@cp runs/overfitting/figures/overfitting.png .github/study_overfitting.png
 
 format: $(READY) ## put the code into shape
 	$(BIN)/ruff format

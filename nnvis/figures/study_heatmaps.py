@@ -79,6 +79,10 @@ def quantity_heatmaps(quantity: str) -> Callable[[Study], StudyFigure]:
             drawn += _rows(variant, tables[variant], steps, values, kinds)
         last = max(int(table.steps[-1]) for table in tables.values())
         used[0].set_xlim(0, max(max(float(cells(s)[0][-1]) for s, _, _ in cells_of.values()), last))
+        for ax, (variant, table) in zip(used, tables.items(), strict=True):
+            if table.steps[-1] < last / 50:  # too narrow to be seen
+                why = "diverged" if _ended(study, variant) else "ended"
+                ax.text(0.5, 0.5, f"{why} at step {table.steps[-1] + 1:,}", transform=ax.transAxes, ha="center")
         colour_bar(fig, ScalarMappable(norm), norm, known.noun, used)
         name_kinds(
             used[0], np.concatenate([kinds.ravel() for _, _, kinds in cells_of.values()]), above=18

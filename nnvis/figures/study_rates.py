@@ -73,7 +73,7 @@ def learning_rate(study: Study) -> StudyFigure:
 
     Too low a rate learns too little, too high a one diverges: the best lies in the valley, and a wide valley forgives.
     A cross on the upper edge is a rate at which runs diverged, with how many of how many. Raises NothingToDraw where
-    no two variants differ in nothing but the rate.
+    no three variants differ in nothing but the rate (two, if the study names the figure).
     """
     results = Results.of(study)
     each = results.comparison.outcomes
@@ -81,7 +81,7 @@ def learning_rate(study: Study) -> StudyFigure:
     order = results.comparison.rankings[metric].order if metric in results.comparison.rankings else ()
     lines = _lines(study, each, metric, order)
     if not lines:
-        raise NothingToDraw(f"{study.name}: no two variants differ in nothing but {LR}")
+        raise NothingToDraw(f"{study.name}: no three variants differ in nothing but {LR}")
     look = dict(zip(lines, looks(study).values(), strict=False))
     others = [short_key(key) for key in varied(study) if key != LR]
     note = f" Lines: {' · '.join(others)}." if len(others) > 2 else ""
@@ -112,7 +112,8 @@ def learning_rate(study: Study) -> StudyFigure:
 
 
 def _lines(study: Study, each: dict[str, Outcome], metric: str, order: Sequence[str]) -> dict[str, list[Rate]]:
-    """By name of what else varies: the rates in order, of those lines that have two or more."""
+    """By name of what else varies: the rates in order, of those lines that have three (two, if asked for) or more."""
+    least = 2 if "learning_rate" in study.figures else 3  # two points are no valley
     others = {key: of for key, of in varied(study).items() if key != LR}
     lines: dict[str, list[Rate]] = {}
     for variant, outcome in each.items():
@@ -128,7 +129,7 @@ def _lines(study: Study, each: dict[str, Outcome], metric: str, order: Sequence[
     return {
         name: sorted(rates, key=lambda rate: rate.lr)
         for name, rates in lines.items()
-        if len({rate.lr for rate in rates}) > 1
+        if len({rate.lr for rate in rates}) >= least
     }
 
 

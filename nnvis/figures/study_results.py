@@ -164,14 +164,13 @@ def parallel_coordinates(study: Study) -> StudyFigure:
     """A line a variant through the values of its settings to its metric, coloured by the metric, the best on top.
 
     Through one value the better variants run higher. Where one value of a setting has the bright lines, that setting
-    matters; where all of them have, it does not. Raises NothingToDraw for two settings or fewer, unless the study
-    names the figure.
+    matters; where all of them have, it does not. Raises NothingToDraw for anything but a grid of three axes or more,
+    unless the study names the figure.
     """
     settings = varied(study)
-    if len(settings) <= 2 and not (settings and "parallel_coordinates" in study.figures):
-        raise NothingToDraw(
-            f"{study.name}: {len(settings)} varied settings; parallel coordinates are for three or more"
-        )
+    if len(study.axes) <= 2 and not (settings and "parallel_coordinates" in study.figures):
+        what = f"a grid of {len(study.axes)} axes" if study.axes else "no grid"
+        raise NothingToDraw(f"{study.name}: {what}; parallel coordinates are for three axes or more")
     results = Results.of(study)
     if not results.metric:
         raise NothingToDraw(f"{study.name}: no run has ended with a result{results.lost}")
