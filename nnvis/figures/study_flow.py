@@ -214,7 +214,7 @@ def _signal_title(forward: Mapping[str, Profile], backward: Mapping[str, Profile
         return "Signal and gradient through the network before any training"
     far, near = max(decades, key=decades.__getitem__), min(decades, key=decades.__getitem__)
     there, back = (number(value, 2) for value in ways[far])
-    told = f"Before training, {called[far]} passes on {there} of the signal, and {back} of the gradient"
+    told = f"Before training, {called[far]} multiplies the signal by {there} and the gradient by {back}"
     return told if near == far else f"{told}; {called[near]}: {' and '.join(number(value, 2) for value in ways[near])}"
 
 

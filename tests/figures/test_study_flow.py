@@ -138,7 +138,7 @@ def test_signal_propagation_is_that_of_the_first_measured_step(tmp_path: Path) -
             assert_allclose([r["median"] for r in of(drawing, quantity=quantity, variant=variant)], expected)
     kept = recorded(study, "tanh", "activation_std", 0)[0]
     assert kept[-1] / kept[0] == pytest.approx(0.25)  # four layers of half the variance
-    assert title(drawing.figure).startswith("Before training, tanh passes on 0.25 of the signal, and ")
+    assert title(drawing.figure).startswith("Before training, tanh multiplies the signal by 0.25 and ")
 
 
 def test_update_ratio_is_the_median_over_training_beside_its_guide(tmp_path: Path) -> None:
