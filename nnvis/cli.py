@@ -233,7 +233,8 @@ def figures(argv: Sequence[str]) -> int:
         from nnvis.figures.studying import draw_study
 
         study = load_study(options.path)
-        print(*draw_study(study, out, study.figures), sep="\n")
+        for file in draw_study(study, out, study.figures, lambda text: print(text, file=sys.stderr)):
+            print(file)
         return DONE
     run = load_run(options.path)
     print(*draw_run(run, out), *draw_findings(run, diagnose(run), out), sep="\n")

@@ -47,19 +47,20 @@ STUDY_FIGURES: dict[str, Callable[[Study], StudyFigure]] = {
 """What is drawn of a study: file name -> figure, the most telling first."""
 
 
-def draw_study(study: Study, folder: Path, names: Collection[str] = ()) -> list[Path]:
+def draw_study(
+    study: Study, folder: Path, names: Collection[str] = (), say: Callable[[str], None] = tell
+) -> list[Path]:
     """Draws the named figures, else those that the study's file names, else all; returns the pictures.
 
     Beside each NAME.png lies NAME.csv, the numbers that it draws. A figure that the study has no data for is left out;
-    where it was asked for by name, why is told in one line. One that fails does not cost the others: raises an
-    ExceptionGroup when all have been tried. Raises InputError for an unknown name or a folder that cannot be written
-    to, RunError where the disk is full.
+    where it was asked for by name, `say` is told why. One that fails does not cost the others; `say` is told of it.
+    Raises InputError for an unknown name or a folder that cannot be written to, RunError where the disk is full.
     """
     asked = tuple(names or study.figures)
     if unknown := [name for name in asked if name not in STUDY_FIGURES]:
         raise InputError(f"{study.path}: no figure {unknown[0]!r} of a study; there is {', '.join(STUDY_FIGURES)}")
     study = replace(study, figures=asked)  # so that a figure knows whether it was asked for
-    files, failures = [], []
+    files: list[Path] = []
     for name in asked or STUDY_FIGURES:
         try:
             drawing = STUDY_FIGURES[name](study)
@@ -68,15 +69,20 @@ def draw_study(study: Study, folder: Path, names: Collection[str] = ()) -> list[
                 _write_rows(drawing, picture.with_suffix(".csv"))
         except NothingToDraw as nothing:
             if asked:
-                tell(f"{name} is not drawn: {nothing}")
+                say(f"{name} is not drawn: {nothing}")
         except (InputError, RunError):  # the others would not find room either
             raise
         except Exception as error:
-            error.add_note(f"while drawing {name}")
-            failures.append(error)
-    if failures:
-        raise ExceptionGroup(f"{len(failures)} of {len(asked or STUDY_FIGURES)} figures could not be drawn", failures)
+            say(f"{name} could not be drawn: {type(error).__name__}: {error}; please report it")
     return files
+
+
+def remove_stale(folder: Path, drawn: Collection[Path]) -> None:
+    """Removes a study's figures that were drawn before and are not among those of now."""
+    for name in STUDY_FIGURES:
+        if folder / f"{name}.png" not in drawn:
+            for suffix in (".png", ".csv"):
+                (folder / name).with_suffix(suffix).unlink(missing_ok=True)
 
 
 def _write_rows(drawing: StudyFigure, path: Path) -> None:

@@ -132,15 +132,12 @@ def failures(study: Study) -> list[str]:
 def _conclude(study: Study, board: Quiet) -> None:
     """Compares the runs, draws them, and tells TensorBoard. A picture is no reason to lose a study."""
     from nnvis.comparison import write_comparison
-    from nnvis.figures.studying import draw_study
+    from nnvis.figures.studying import draw_study, remove_stale
     from nnvis.record.study_log import write_study_log
 
     comparison = write_comparison(study)
-    try:
-        figures = draw_study(study, study.path / "figures", study.figures)
-    except Exception as problem:
-        board.say(f"the figures could not be drawn: {problem}; try again with nnvis figures {study.path}")
-        figures = []
+    figures = draw_study(study, folder := study.path / "figures", study.figures, board.say)
+    remove_stale(folder, figures)
     write_study_log(study, comparison.sentences, figures)
 
 

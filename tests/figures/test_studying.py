@@ -121,10 +121,18 @@ def test_a_figure_that_fails_does_not_cost_the_others(tmp_path: Path, monkeypatc
     }
     monkeypatch.setattr(studying, "STUDY_FIGURES", table)
     study = made_up_study(tmp_path / "s", ["relu"], seeds=1, layers=3)
-    with pytest.raises(ExceptionGroup, match="1 of 2 figures could not be drawn") as raised:
-        draw_study(study, tmp_path / "out")
-    assert raised.value.exceptions[0].__notes__ == ["while drawing broken"]
-    assert (tmp_path / "out" / "gradient_flow.png").exists()
+    told: list[str] = []
+    assert draw_study(study, tmp_path / "out", say=told.append) == [tmp_path / "out" / "gradient_flow.png"]
+    assert told == ["broken could not be drawn: ZeroDivisionError: ; please report it"]
+    assert (tmp_path / "out" / "gradient_flow.csv").exists()
+
+
+def test_figures_of_before_do_not_lie_beside_those_of_now(tmp_path: Path) -> None:
+    study = made_up_study(tmp_path / "s", ["relu", "tanh"], seeds=1, layers=3)
+    draw_study(study, tmp_path / "out", ["gradient_flow", "summary"])
+    (tmp_path / "out" / "mine.png").touch()
+    studying.remove_stale(tmp_path / "out", draw_study(study, tmp_path / "out", ["summary"]))
+    assert sorted(file.name for file in (tmp_path / "out").iterdir()) == ["mine.png", "summary.csv", "summary.png"]
 
 
 def test_an_empty_study_has_no_figures(tmp_path: Path) -> None:
