@@ -626,6 +626,7 @@ def train(steps):
         loss.backward()
         optimizer.step()
         probe.log(loss=loss)
+    probe.flush()  # what waits to be written is not what is kept
     gc.collect()
     return resident(), len(gc.get_objects())
 
