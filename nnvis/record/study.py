@@ -98,8 +98,17 @@ def varied_keys(variants: Iterable[Mapping[str, Any]]) -> list[str]:
 
 
 def is_study(path: str | Path) -> bool:
-    """Whether a directory holds a study."""
-    return (Path(path) / STUDY_FILE).is_file()
+    """Whether a directory holds a study that nnvis wrote; somebody's own file of that name makes none."""
+    file = Path(path) / STUDY_FILE
+    try:
+        return file.is_file() and _is_record(read_yaml(file))
+    except InputError:
+        return False
+
+
+def _is_record(told: Mapping[str, Any]) -> bool:
+    """Whether it is a study as it was resolved, rather than as somebody wrote it: that has no `axes`."""
+    return all(isinstance(told.get(key), Mapping) for key in ("base", "variants", "axes"))
 
 
 def _leaves(section: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:

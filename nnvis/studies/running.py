@@ -20,7 +20,7 @@ from typing import Any
 from nnvis.config.study import StudyConfig, dump_study, load_study_config
 from nnvis.errors import InputError, RunError
 from nnvis.interrupts import terminable
-from nnvis.record import Study, load_study, write_json
+from nnvis.record import Study, is_study, load_study, write_json
 from nnvis.record.files import claimed, disk_errors
 from nnvis.record.study import RUNS_FILE, STUDY_FILE
 from nnvis.record.summary import ENDED
@@ -61,6 +61,7 @@ def run_study(
         directory.mkdir(parents=True, exist_ok=True)
     with claimed(directory, "running this study"), terminable():
         plan = Plan.of(config, directory, trust=trust)
+        _require_own_place(directory)
         _write_plan(config, plan, directory)
         with board_for([*config.variants], config.seeds, plan.done, quiet=quiet) as board:
             failed = _run_missing(plan, directory, lambda tasks: engine(tasks, jobs), board)
@@ -95,6 +96,16 @@ def _run_missing(
             f"interrupted with {len(done)} of {total} runs done; the same command goes on with the rest"
         ) from None
     return failed
+
+
+def _require_own_place(directory: Path) -> None:
+    """Raises InputError where the study's record would replace what nnvis has not written."""
+    file = directory / STUDY_FILE
+    if os.path.lexists(file) and not is_study(directory):
+        raise InputError(
+            f"{file}: is not written by nnvis, and the study's record would replace it; "
+            "choose another name in the study's file, or another --runs"
+        )
 
 
 def _write_plan(config: StudyConfig, plan: Plan, directory: Path) -> None:

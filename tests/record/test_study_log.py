@@ -84,7 +84,7 @@ def test_what_the_variants_of_a_study_have(tmp_path: Path) -> None:
         "slow": {"optimizer.lr": 0.01, "training.batch_size": "full"},
     }
     base = {"optimizer": {"kind": "SGD", "lr": 0.1}, "model": {"layers": [{"Linear": 3}, {"Dropout": 0.1}]}}
-    (tmp_path / "study.yaml").write_text(json.dumps({"base": base, "variants": variants}))
+    (tmp_path / "study.yaml").write_text(json.dumps({"base": base, "variants": variants, "axes": {}}))
     assert varied_values(tmp_path) == {
         "optimizer.kind": ["SGD", "Adam", "SGD"],
         "model.layers.1.Dropout": [0.1, 0.5, 0.1],

@@ -177,6 +177,22 @@ def test_one_study_at_a_time_in_a_directory(tmp_path: Path) -> None:
         assert cli.main(["compare", str(small_study(tmp_path)), "--runs", str(tmp_path / "runs")]) == 2
 
 
+@pytest.mark.parametrize("name", ["small.yaml", "study.yaml"])
+def test_somebodys_own_study_yaml_is_never_replaced(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Neither the file that is compared, nor another one where the study's record would lie."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    own = small_study(folder).rename(folder / "study.yaml")
+    before = own.read_text(encoding="utf-8")
+    source = own if name == own.name else small_study(tmp_path)
+    assert cli.main(["compare", str(source), "--runs", str(tmp_path)]) == 2
+    assert f"{own}: is not written by nnvis" in capsys.readouterr().err
+    assert [path.name for path in folder.iterdir()] == ["study.yaml"]
+    assert own.read_text(encoding="utf-8") == before
+
+
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [({"jobs": 0}, "jobs: should be"), ({"on": "spark"}, r"on: should be ray or ray://ADDRESS, got spark")],
