@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -21,7 +22,7 @@ from nnvis.config.study import StudyConfig, dump_study, load_study_config
 from nnvis.errors import InputError, RunError
 from nnvis.interrupts import terminable
 from nnvis.record import Study, is_study, load_study, write_json
-from nnvis.record.files import claimed, disk_errors
+from nnvis.record.files import claimed, disk_errors, read_yaml
 from nnvis.record.study import RUNS_FILE, STUDY_FILE
 from nnvis.record.summary import ENDED
 from nnvis.studies.board import Quiet, board_for
@@ -61,7 +62,7 @@ def run_study(
         directory.mkdir(parents=True, exist_ok=True)
     with claimed(directory, "running this study"), terminable():
         plan = Plan.of(config, directory, trust=trust)
-        _require_own_place(directory)
+        _require_own_place(config, plan, directory)
         _write_plan(config, plan, directory)
         with board_for([*config.variants], config.seeds, plan.done, quiet=quiet) as board:
             failed = _run_missing(plan, directory, lambda tasks: engine(tasks, jobs), board)
@@ -98,13 +99,26 @@ def _run_missing(
     return failed
 
 
-def _require_own_place(directory: Path) -> None:
-    """Raises InputError where the study's record would replace what nnvis has not written."""
+def _require_own_place(config: StudyConfig, plan: Plan, directory: Path) -> None:
+    """Raises InputError where the study's record would replace what nnvis has not written, or another study's.
+
+    It is another one if it asks something else and none of its runs would be kept.
+    """
     file = directory / STUDY_FILE
-    if os.path.lexists(file) and not is_study(directory):
+    if not os.path.lexists(file):
+        return
+    if not is_study(directory):
         raise InputError(
             f"{file}: is not written by nnvis, and the study's record would replace it; "
             "choose another name in the study's file, or another --runs"
+        )
+    told = read_yaml(file)
+    if told.get("question") == config.question or plan.done or any(task.unfinished_run() for task in plan.tasks):
+        return
+    if any(run for variant in told["variants"] for run in directory.glob(f"{glob.escape(str(variant))}/*-seed*")):
+        raise InputError(
+            f"{directory}: holds another study (its question: {told.get('question')}); "
+            "choose another name in the file, or another --runs"
         )
 
 
