@@ -22,6 +22,7 @@ from nnvis.config.dumping import plain
 from nnvis.config.study import StudyConfig
 from nnvis.errors import InputError
 from nnvis.record.files import read_yaml
+from nnvis.record.reader import event_files
 from nnvis.record.summary import ENDED, run_status
 
 THREADS = 1
@@ -45,12 +46,12 @@ class Task:
         return self.variant, self.seed
 
     def ended_run(self) -> Path | None:
-        """The newest run of this config that has ended."""
-        return next((run for run in self._runs() if _status(run) in ENDED), None)
+        """The newest run of this config that has ended, and has its log."""
+        return next((run for run in self._runs() if _status(run) in ENDED and event_files(run)), None)
 
     def unfinished_run(self) -> Path | None:
         """The newest run of this config that can go on."""
-        return next((run for run in self._runs() if _status(run) not in (*ENDED, _DAMAGED)), None)
+        return next((run for run in self._runs() if _can_go_on(run)), None)
 
     def _runs(self) -> Iterator[Path]:
         """The runs of this config, the newest first."""
@@ -106,8 +107,14 @@ def same_experiment(wanted: Config, saved: dict[str, Any]) -> bool:
 
 
 def _status(run: Path) -> str | None:
-    """How a run ended; None where it can go on, _DAMAGED where it cannot and has not ended either."""
+    """How a run ended; None where it has not, _DAMAGED where nobody knows."""
     try:
         return run_status(run)
     except InputError:
         return _DAMAGED
+
+
+def _can_go_on(run: Path) -> bool:
+    """Whether a run has not ended, and its log is there if it has saved anything."""
+    saved = (run / "checkpoints" / "last.pt").exists()
+    return _status(run) not in (*ENDED, _DAMAGED) and (not saved or bool(event_files(run)))

@@ -26,6 +26,7 @@ def left(task: Task, number: int, status: str | None, **resolved: Any) -> Path:
     (run / "config.yaml").write_text(dump_config(config), encoding="utf-8")
     if status:
         write_json(run / "summary.json", {"status": status})
+        (run / "events.out.tfevents.1.nnvis").touch()
     return run
 
 
@@ -87,6 +88,21 @@ def test_a_run_whose_summary_cannot_be_read_has_not_ended_and_cannot_go_on(tmp_p
     (left(plan_of(file).tasks[0], 1, "completed") / "summary.json").write_text(text, encoding="utf-8")
     (task,) = plan_of(file).tasks
     assert task.unfinished_run() is None
+
+
+def test_a_run_whose_log_is_gone_does_not_count(tmp_path: Path) -> None:
+    file = small_study(tmp_path)
+    run = left(plan_of(file).tasks[0], 1, "completed")
+    log = next(run.glob("events*"))
+    log.unlink()
+    (task,) = plan_of(file).tasks
+    assert task.unfinished_run() is None
+    write_json(run / "summary.json", {"status": "interrupted"})
+    (run / "checkpoints").mkdir()
+    (run / "checkpoints" / "last.pt").touch()
+    assert task.unfinished_run() is None
+    log.touch()
+    assert task.unfinished_run() == run
 
 
 def test_another_config_is_another_run_and_the_old_one_is_found_again(tmp_path: Path) -> None:
