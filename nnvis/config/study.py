@@ -107,6 +107,8 @@ def parse_study(
 ) -> StudyConfig:
     """The study that a text holds; relative paths are taken from the `folder`. Raises ConfigError."""
     document = read_mapping(text, filename, "a study has at least name, question, base and variants")
+    if all(isinstance(document.data.get(key), dict) for key in ("base", "variants", "axes")):
+        raise ConfigError([document.problem((), "is the record of a study; use the file it came from")])
     for_base = [each for each in overrides if not _is_for_study(document, each)]
     told, problems = checked(document)
     base = _base_of(document, told, for_base, folder)

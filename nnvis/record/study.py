@@ -47,13 +47,17 @@ class Study:
 
 
 def load_study(path: str | Path, model_loader: ModelLoader | None = None) -> Study:
-    """Reads the study in the directory `path`. Raises InputError where there is none."""
+    """Reads the study in the directory `path`. Raises InputError where there is none that nnvis wrote."""
     path = Path(path)
     if not (path / STUDY_FILE).is_file():
         raise InputError(f"{path}: no study in it (no {STUDY_FILE}); make one: nnvis compare STUDY")
     told = read_yaml(path / STUDY_FILE)
+    if not _is_whole(told):
+        raise InputError(f"{path / STUDY_FILE}: not a study that nnvis wrote; make one: nnvis compare STUDY")
     variants, seeds = told["variants"], tuple(told["seeds"])
     places = read_json(path / RUNS_FILE) if (path / RUNS_FILE).exists() else {}
+    if not isinstance(places, dict) or not all(isinstance(by_seed, dict) for by_seed in places.values()):
+        raise InputError(f"{path / RUNS_FILE}: not the runs of a study; the same nnvis compare writes it again")
     runs: Recorded[dict[int, Run]] = Recorded({variant: {} for variant in variants})
     missing: dict[tuple[str, int], str] = {}
     for variant in variants:
@@ -98,8 +102,29 @@ def varied_keys(variants: Iterable[Mapping[str, Any]]) -> list[str]:
 
 
 def is_study(path: str | Path) -> bool:
-    """Whether a directory holds a study."""
-    return (Path(path) / STUDY_FILE).is_file()
+    """Whether a directory holds a study that nnvis wrote; somebody's own file of that name makes none."""
+    file = Path(path) / STUDY_FILE
+    try:
+        return file.is_file() and _is_record(read_yaml(file))
+    except InputError:
+        return False
+
+
+def _is_record(told: Mapping[str, Any]) -> bool:
+    """Whether it is a study as it was resolved, rather than as somebody wrote it: that has no `axes`."""
+    return all(isinstance(told.get(key), Mapping) for key in ("base", "variants", "axes")) and all(
+        isinstance(overrides, Mapping) for overrides in told["variants"].values()
+    )
+
+
+def _is_whole(told: Mapping[str, Any]) -> bool:
+    """Whether a study's record has all that it should."""
+    texts, lists = (told.get("name"), told.get("question")), [told.get(key) for key in ("seeds", "figures", "expect")]
+    return (
+        _is_record(told)
+        and all(isinstance(text, str) for text in texts)
+        and all(isinstance(values, list) for values in (*lists, *told["axes"].values()))
+    )
 
 
 def _leaves(section: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:

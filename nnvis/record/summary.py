@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+from nnvis.errors import InputError
 from nnvis.record.files import read_json
 
 Status = Literal["completed", "interrupted", "diverged", "stopped", "failed"]
@@ -18,9 +19,14 @@ ENDED = ("completed", "diverged", "stopped")
 
 
 def run_status(directory: Path) -> str | None:
-    """How the run in a directory ended; None while it has not, or was killed."""
+    """How the run in a directory ended; None while it has not, or was killed. Raises InputError: a damaged file."""
     summary = directory / "summary.json"
-    return read_json(summary).get("status") if summary.exists() else None
+    if not summary.exists():
+        return None
+    told = read_json(summary)
+    if not isinstance(told, dict):
+        raise InputError(f"{summary}: not the summary of a run")
+    return told.get("status")
 
 
 def run_summary(

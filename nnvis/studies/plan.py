@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,11 +20,15 @@ from typing import Any
 from nnvis.config import Config
 from nnvis.config.dumping import plain
 from nnvis.config.study import StudyConfig
+from nnvis.errors import InputError
 from nnvis.record.files import read_yaml
+from nnvis.record.reader import event_files
 from nnvis.record.summary import ENDED, run_status
 
 THREADS = 1
 """CPU threads of a run whose config names none: the same for any number of processes, for bits depend on it."""
+
+_DAMAGED = "damaged"
 
 
 @dataclass(frozen=True)
@@ -41,12 +46,12 @@ class Task:
         return self.variant, self.seed
 
     def ended_run(self) -> Path | None:
-        """The newest run of this config that has ended."""
-        return next((run for run in self._runs() if run_status(run) in ENDED), None)
+        """The newest run of this config that has ended, and has its log."""
+        return next((run for run in self._runs() if _status(run) in ENDED and event_files(run)), None)
 
     def unfinished_run(self) -> Path | None:
         """The newest run of this config that can go on."""
-        return next((run for run in self._runs() if run_status(run) not in ENDED), None)
+        return next((run for run in self._runs() if _can_go_on(run)), None)
 
     def _runs(self) -> Iterator[Path]:
         """The runs of this config, the newest first."""
@@ -56,8 +61,9 @@ class Task:
             if (match := re.fullmatch(rf"(\d+)-seed{self.seed}", path.name))
         ]
         for _, path in sorted(numbered, reverse=True):
-            if (path / "config.yaml").is_file() and same_experiment(self.config, read_yaml(path / "config.yaml")):
-                yield path
+            with suppress(InputError):  # one that cannot be read is no run of this config
+                if same_experiment(self.config, read_yaml(path / "config.yaml")):
+                    yield path
 
 
 @dataclass(frozen=True)
@@ -91,8 +97,24 @@ def with_threads(config: Config) -> Config:
 def same_experiment(wanted: Config, saved: dict[str, Any]) -> bool:
     """Whether a run's config.yaml is the wanted config; what `wanted` leaves to the machine or the data may be any."""
     ours, its = plain(wanted), {**saved}
+    if not isinstance(its.get("training"), dict):
+        return False
     if wanted.loss is None:
         its["loss"] = None
     if wanted.training.device == "auto":
         its["training"] = {**its["training"], "device": "auto"}
     return ours == its
+
+
+def _status(run: Path) -> str | None:
+    """How a run ended; None where it has not, _DAMAGED where nobody knows."""
+    try:
+        return run_status(run)
+    except InputError:
+        return _DAMAGED
+
+
+def _can_go_on(run: Path) -> bool:
+    """Whether a run has not ended, and its log is there if it has saved anything."""
+    saved = (run / "checkpoints" / "last.pt").exists()
+    return _status(run) not in (*ENDED, _DAMAGED) and (not saved or bool(event_files(run)))

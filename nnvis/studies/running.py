@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -20,8 +21,8 @@ from typing import Any
 from nnvis.config.study import StudyConfig, dump_study, load_study_config
 from nnvis.errors import InputError, RunError
 from nnvis.interrupts import terminable
-from nnvis.record import Study, load_study, write_json
-from nnvis.record.files import claimed, disk_errors
+from nnvis.record import Study, is_study, load_study, write_json
+from nnvis.record.files import claimed, disk_errors, read_yaml
 from nnvis.record.study import RUNS_FILE, STUDY_FILE
 from nnvis.record.summary import ENDED
 from nnvis.studies.board import Quiet, board_for
@@ -61,6 +62,7 @@ def run_study(
         directory.mkdir(parents=True, exist_ok=True)
     with claimed(directory, "running this study"), terminable():
         plan = Plan.of(config, directory, trust=trust)
+        _require_own_place(config, plan, directory)
         _write_plan(config, plan, directory)
         with board_for([*config.variants], config.seeds, plan.done, quiet=quiet) as board:
             failed = _run_missing(plan, directory, lambda tasks: engine(tasks, jobs), board)
@@ -95,6 +97,29 @@ def _run_missing(
             f"interrupted with {len(done)} of {total} runs done; the same command goes on with the rest"
         ) from None
     return failed
+
+
+def _require_own_place(config: StudyConfig, plan: Plan, directory: Path) -> None:
+    """Raises InputError where the study's record would replace what nnvis has not written, or another study's.
+
+    It is another one if it asks something else and none of its runs would be kept.
+    """
+    file = directory / STUDY_FILE
+    if not os.path.lexists(file):
+        return
+    if not is_study(directory):
+        raise InputError(
+            f"{file}: is not written by nnvis, and the study's record would replace it; "
+            "choose another name in the study's file, or another --runs"
+        )
+    told = read_yaml(file)
+    if told.get("question") == config.question or plan.done or any(task.unfinished_run() for task in plan.tasks):
+        return
+    if any(run for variant in told["variants"] for run in directory.glob(f"{glob.escape(str(variant))}/*-seed*")):
+        raise InputError(
+            f"{directory}: holds another study (its question: {told.get('question')}); "
+            "choose another name in the file, or another --runs"
+        )
 
 
 def _write_plan(config: StudyConfig, plan: Plan, directory: Path) -> None:

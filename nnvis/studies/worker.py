@@ -24,6 +24,7 @@ from nnvis.errors import InputError, RunError
 from nnvis.record.summary import run_status
 from nnvis.studies.events import Ended, Event, Progress, Said
 from nnvis.studies.plan import Task
+from nnvis.training.checkpoints import last_checkpoint
 from nnvis.training.progress import Quiet
 
 INTERRUPTED = "interrupted"
@@ -62,7 +63,7 @@ def perform(task: Task, tell: Tell, *, number: int = 0) -> Ended:
             experiment.train(
                 on_device(task.config, number, torch.cuda.device_count()),
                 runs=task.study,
-                resume=task.unfinished_run() or False,
+                resume=_to_resume(task, tell) or False,
                 trust=task.trust,
                 figures=False,
                 follow=follower.follow,
@@ -75,6 +76,18 @@ def perform(task: Task, tell: Tell, *, number: int = 0) -> Ended:
             reason = f"unexpected {type(error).__name__}: {' '.join(str(error).split())}"
     status = run_status(follower.run) if follower.run else None
     return Ended(*task.key, status or ("interrupted" if reason == INTERRUPTED else "failed"), follower.run, reason)
+
+
+def _to_resume(task: Task, tell: Tell) -> Path | None:
+    """The run to go on with; None where there is none, or its checkpoint cannot be read."""
+    run = task.unfinished_run()
+    try:
+        if run:
+            last_checkpoint(run)
+    except Exception:  # torch has many for a damaged file
+        tell(Said(*task.key, f"{run}: its checkpoint cannot be read; a new run begins beside it"))
+        return None
+    return run
 
 
 def on_device(config: Config, number: int, gpus: int) -> Config:

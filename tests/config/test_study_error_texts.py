@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from nnvis.config import ConfigError, load_study_config, parse_study
+from nnvis.config import ConfigError, dump_study, load_study_config, parse_study
 
 BROKEN = sorted((Path(__file__).parent / "golden" / "studies").glob("*.yaml"))
 
@@ -58,3 +58,11 @@ def test_what_is_no_study(source: str, reason: str, tmp_path: Path, monkeypatch:
     (tmp_path / "folder").mkdir()
     with pytest.raises(ConfigError, match=reason):
         load_study_config(source)
+
+
+def test_the_record_of_a_study_is_no_source(tmp_path: Path) -> None:
+    record = tmp_path / "study.yaml"
+    record.write_text(dump_study(load_study_config("vanishing")), encoding="utf-8")
+    with pytest.raises(ConfigError) as caught:
+        load_study_config(record)
+    assert str(caught.value) == f"{record}:1:1: is the record of a study; use the file it came from"

@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from made_up_studies import made_up_study
 from watching_boards import Board, running_board, visible_text, wait_for
 
 from nnvis.errors import InputError
-from nnvis.record import Study, find_runs, load_run
+from nnvis.record import EventLog, Study, find_runs, is_study, load_run, load_study
 from nnvis.record.study import varied_values
-from nnvis.record.study_log import hyperparameters, write_study_log
+from nnvis.record.study_log import hyperparameters, log_run, write_study_log
 
 VARIANTS = {
     "sigmoid": {"model.activation": "sigmoid", "data.kind": "digits"},  # nobody has other data: no column
@@ -84,7 +85,7 @@ def test_what_the_variants_of_a_study_have(tmp_path: Path) -> None:
         "slow": {"optimizer.lr": 0.01, "training.batch_size": "full"},
     }
     base = {"optimizer": {"kind": "SGD", "lr": 0.1}, "model": {"layers": [{"Linear": 3}, {"Dropout": 0.1}]}}
-    (tmp_path / "study.yaml").write_text(json.dumps({"base": base, "variants": variants}))
+    (tmp_path / "study.yaml").write_text(json.dumps({"base": base, "variants": variants, "axes": {}}))
     assert varied_values(tmp_path) == {
         "optimizer.kind": ["SGD", "Adam", "SGD"],
         "model.layers.1.Dropout": [0.1, 0.5, 0.1],
@@ -92,6 +93,45 @@ def test_what_the_variants_of_a_study_have(tmp_path: Path) -> None:
         "training.batch_size": [None, None, "full"],
     }
     assert varied_values(tmp_path / "elsewhere") == {}
+
+
+OTHERS = {
+    "no study": "name: mine\npages: 12\n",
+    "its source": "name: s\nquestion: Which?\nbase: {data: {kind: digits}}\nvariants: {a: {}}\n",
+    "nearly one": "{base: {}, axes: {}, variants: {a: 1}}",
+    "a list": "- 1\n",
+    "no YAML": "a: [",
+    "a date that is none": "a: 2026-13-45",
+    "empty": "",
+}
+
+
+@pytest.mark.parametrize("text", OTHERS.values(), ids=OTHERS)
+def test_somebodys_own_study_yaml_is_no_study(text: str, tmp_path: Path) -> None:
+    (tmp_path / "study.yaml").write_text(text)
+    assert not is_study(tmp_path)
+    assert varied_values(tmp_path) == {}
+    with pytest.raises(InputError, match=r"study\.yaml: not "):
+        load_study(tmp_path)
+    run = tmp_path / "mine" / "1-seed0"
+    run.mkdir(parents=True)
+    with EventLog.create(run) as log:
+        log_run(log, run, {"optimizer.lr": 0.1}, ["loss/val"])
+    assert load_run(run).path == run
+
+
+def test_a_record_that_was_damaged_is_told(tmp_path: Path) -> None:
+    study = made_up_study(tmp_path / "s", {"a": {}, "b": {}}, seeds=1)
+    record = yaml.safe_load((study.path / "study.yaml").read_text())
+    for key in record:
+        (study.path / "study.yaml").write_text(json.dumps({**record, key: 1}))
+        with pytest.raises(InputError, match="not a study that nnvis wrote"):
+            load_study(study.path)
+    (study.path / "study.yaml").write_text(json.dumps(record))
+    for places in ([], {"a": 1}):
+        (study.path / "runs.json").write_text(json.dumps(places))
+        with pytest.raises(InputError, match=r"runs\.json: not the runs of a study"):
+            load_study(study.path)
 
 
 def test_the_log_is_replaced_and_is_no_run(named: Study, tmp_path: Path, picture: bytes) -> None:

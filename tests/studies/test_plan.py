@@ -26,6 +26,7 @@ def left(task: Task, number: int, status: str | None, **resolved: Any) -> Path:
     (run / "config.yaml").write_text(dump_config(config), encoding="utf-8")
     if status:
         write_json(run / "summary.json", {"status": status})
+        (run / "events.out.tfevents.1.nnvis").touch()
     return run
 
 
@@ -64,6 +65,43 @@ def test_a_run_that_has_not_ended_goes_on(tmp_path: Path, status: str | None) ->
     file = small_study(tmp_path)
     run = left(plan_of(file).tasks[0], 1, status)
     (task,) = plan_of(file).tasks
+    assert task.unfinished_run() == run
+
+
+@pytest.mark.parametrize(
+    "text", ["", "a: [", "- 1", "name: as_it_is", "name: as_it_is\ntraining:\n", "\x00", "a: 2026-13-45"]
+)
+def test_a_run_whose_config_cannot_be_read_is_another_experiment(tmp_path: Path, text: str) -> None:
+    file = small_study(tmp_path)
+    (task,) = plan_of(file).tasks
+    whole = left(task, 1, "completed")
+    (left(task, 2, "completed") / "config.yaml").write_text(text, encoding="utf-8")
+    assert plan_of(file).done == {task.key: whole}
+    (whole / "config.yaml").unlink()
+    (again,) = plan_of(file).tasks
+    assert again.unfinished_run() is None
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null"])
+def test_a_run_whose_summary_cannot_be_read_has_not_ended_and_cannot_go_on(tmp_path: Path, text: str) -> None:
+    file = small_study(tmp_path)
+    (left(plan_of(file).tasks[0], 1, "completed") / "summary.json").write_text(text, encoding="utf-8")
+    (task,) = plan_of(file).tasks
+    assert task.unfinished_run() is None
+
+
+def test_a_run_whose_log_is_gone_does_not_count(tmp_path: Path) -> None:
+    file = small_study(tmp_path)
+    run = left(plan_of(file).tasks[0], 1, "completed")
+    log = next(run.glob("events*"))
+    log.unlink()
+    (task,) = plan_of(file).tasks
+    assert task.unfinished_run() is None
+    write_json(run / "summary.json", {"status": "interrupted"})
+    (run / "checkpoints").mkdir()
+    (run / "checkpoints" / "last.pt").touch()
+    assert task.unfinished_run() is None
+    log.touch()
     assert task.unfinished_run() == run
 
 

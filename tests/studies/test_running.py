@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from nnvis.errors import InputError, RunError
 from nnvis.experiment import train
 from nnvis.record import Run, Study, read_json
 from nnvis.record.files import claimed
+from nnvis.studies import running
 from nnvis.studies.plan import Plan
 
 VARIANTS = {"relu": {}, "tanh": {"model.activation": "tanh"}, "wild": {"optimizer.lr": 1e30}}
@@ -175,6 +177,39 @@ def test_one_study_at_a_time_in_a_directory(tmp_path: Path) -> None:
     (tmp_path / "runs" / "small").mkdir(parents=True)
     with claimed(tmp_path / "runs" / "small", "running this study"):
         assert cli.main(["compare", str(small_study(tmp_path)), "--runs", str(tmp_path / "runs")]) == 2
+
+
+@pytest.mark.parametrize("name", ["small.yaml", "study.yaml"])
+def test_somebodys_own_study_yaml_is_never_replaced(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Neither the file that is compared, nor another one where the study's record would lie."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    own = small_study(folder).rename(folder / "study.yaml")
+    before = own.read_text(encoding="utf-8")
+    source = own if name == own.name else small_study(tmp_path)
+    assert cli.main(["compare", str(source), "--runs", str(tmp_path)]) == 2
+    assert f"{own}: is not written by nnvis" in capsys.readouterr().err
+    assert [path.name for path in folder.iterdir()] == ["study.yaml"]
+    assert own.read_text(encoding="utf-8") == before
+
+
+def test_another_study_of_the_same_name_takes_no_directory_over(
+    finished: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(finished.path, tmp_path / "runs" / "small")
+    file, record = tmp_path / "small.yaml", tmp_path / "runs" / "small" / "study.yaml"
+    before = record.read_text(encoding="utf-8")
+    small_study(tmp_path, question="Which one forgets?", variants=VARIANTS, seeds=2, base={"optimizer": {"lr": 0.3}})
+    with pytest.raises(InputError, match=r"small: holds another study \(its question: Which one learns\?\); choose"):
+        nnvis.compare(file, runs=tmp_path / "runs", quiet=True)
+    assert record.read_text(encoding="utf-8") == before
+
+    monkeypatch.setattr(running, "_conclude", lambda study, board: None)
+    small_study(tmp_path, question="Which one learns best?", variants=VARIANTS, seeds=2)  # the same one, its runs too
+    study = nnvis.compare(file, runs=tmp_path / "runs", quiet=True)
+    assert (study.question, study.missing) == ("Which one learns best?", {})
 
 
 @pytest.mark.parametrize(

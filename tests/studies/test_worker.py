@@ -18,6 +18,7 @@ from nnvis.studies.plan import Plan, Task
 from nnvis.studies.worker import on_device, perform
 from nnvis.training.batches import take
 from nnvis.training.learner import Learner
+from nnvis.training.run_directory import new_run_directory
 
 
 def tasks_of(file: Path) -> dict[tuple[str, int], Task]:
@@ -74,6 +75,20 @@ def test_a_run_that_diverges_has_ended(tmp_path: Path) -> None:
     assert ended.status == "diverged"
     assert ended.reason.startswith("diverged at step")
     assert task.ended_run() == ended.run
+
+
+@pytest.mark.parametrize("content", [b"", b"this is no checkpoint", b"\x80\x02.", b"PK\x03\x04"])
+def test_beside_a_run_whose_checkpoint_cannot_be_read_a_new_one_begins(tmp_path: Path, content: bytes) -> None:
+    (task,) = tasks_of(small_study(tmp_path, base={"training": {**BASE["training"], "epochs": 1}})).values()
+    damaged = new_run_directory(task.study, task.config)
+    (damaged / "events.out.tfevents.1.nnvis").touch()
+    (damaged / "checkpoints").mkdir()
+    (damaged / "checkpoints" / "last.pt").write_bytes(content)
+    assert task.unfinished_run() == damaged
+    told: list[Event] = []
+    ended = perform(task, told.append)
+    assert (ended.status, ended.run) == ("completed", task.study / "as_it_is" / "2-seed0")
+    assert told[0] == Said(*task.key, f"{damaged}: its checkpoint cannot be read; a new run begins beside it")
 
 
 def test_what_cannot_be_trained_says_why(tmp_path: Path) -> None:
