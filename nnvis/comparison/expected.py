@@ -3,7 +3,8 @@
     check = evaluate(expectation, outcomes)
     check.holds, check.measured
 
-A pair that was named beforehand is judged by its own 95% interval: there is nothing to correct for.
+A pair that was named beforehand is judged by its own 95% interval: there is nothing to correct for. Where it differs by
+the same in every seed, so that there is no interval, three seeds are enough to say so.
 """
 
 from __future__ import annotations
@@ -14,11 +15,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from nnvis.comparison.outcomes import Outcome, higher_is_better
-from nnvis.comparison.paired import difference
+from nnvis.comparison.paired import Difference, difference
 from nnvis.comparison.verdict import gap_in_words, in_words, share_in_words
 from nnvis.config.expectations import Expectation
 from nnvis.words import plural
 
+_SEEDS = 3  # in which a difference is the same, for it to be told without an interval
 _RELATIONS = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
 
 
@@ -57,16 +59,26 @@ def _compared(line: Expectation, one: Outcome, other: Outcome) -> tuple[bool | N
     gap = difference(one.values.get(metric, {}), other.values.get(metric, {}))
     gap = gap if higher_is_better(metric) else gap.reversed
     lost, won = len(one.diverged), len(other.diverged)
-    measured = f"{metric} better by {gap_in_words(gap, metric)}" if gap.seeds else f"no shared seed has {metric}"
+    how = ": " if gap.constant and not gap.mean else " better by "
+    measured = f"{metric}{how}{gap_in_words(gap, metric)}" if gap.seeds else f"no shared seed has {metric}"
     if lost or won:
         measured += f"; diverged in {share_in_words(one.diverged, one)}, {other.variant} in {won} of {len(other.seen)}"
-    outlives, outlived = _outlives(one, other), _outlives(other, one)
+    outlives, outlived, side = _outlives(one, other), _outlives(other, one), _side(gap)
     if line.kind == "beats":
-        if outlives or gap.judged:
-            return (gap.low > 0 or (outlives and not gap.high < 0)) and lost <= won, measured
-    elif outlives or outlived or gap.judged:
-        return not gap.excludes_zero and lost == won, measured
+        if outlives or side is not None:
+            return (side == 1 or (outlives and side != -1)) and lost <= won, measured
+    elif outlives or outlived or side is not None:
+        return not side and lost == won, measured
     return None, measured
+
+
+def _side(gap: Difference) -> int | None:
+    """Of 0, on which the difference lies: 1 or -1, 0 where it may be none; None where that cannot be told."""
+    if gap.judged:
+        return (gap.low > 0) - (gap.high < 0)
+    if gap.constant and (not gap.mean or len(gap.seeds) >= _SEEDS):
+        return (gap.mean > 0) - (gap.mean < 0)
+    return None
 
 
 def _outlives(one: Outcome, other: Outcome) -> bool:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,10 @@ from nnvis.record import Run, Study
 
 @dataclass(frozen=True)
 class Outcome:
-    """One variant over its seeds. A run that diverged has no metric; one that has not finished counts as missing."""
+    """One variant over its seeds. A run that diverged has no metric; one that has not finished counts as missing.
+
+    A run that finished may lack a metric that others have: without validation rows, or without classes.
+    """
 
     variant: str
     overrides: dict[str, Any]
@@ -60,8 +63,7 @@ def outcomes_of(study: Study) -> dict[str, Outcome]:
 def deciding_metrics(study: Study) -> tuple[str, ...]:
     """What variants are judged by, first things first: on the validation rows, without any on the training rows."""
     there = {name for _, _, run in study.each_run() for name in run_metrics(run)}
-    choices = (("accuracy/val", "loss/val"), ("accuracy/train", "loss/train"))
-    return next((tuple(name for name in names if name in there) for names in choices if there & {*names}), ())
+    return _deciding(there)
 
 
 def higher_is_better(metric: str) -> bool:
@@ -82,6 +84,12 @@ def run_metrics(run: Run) -> dict[str, float]:
     return found
 
 
+def _deciding(there: Collection[str]) -> tuple[str, ...]:
+    choices = (("accuracy/val", "loss/val"), ("accuracy/train", "loss/train"))
+    found = (tuple(name for name in names if name in there) for names in choices)
+    return next(filter(None, found), ())
+
+
 def _outcome(study: Study, variant: str, deciding: Sequence[str]) -> Outcome:
     runs = study.runs[variant]
     measured = {seed: run_metrics(run) for seed, run in runs.items()}
@@ -93,8 +101,8 @@ def _outcome(study: Study, variant: str, deciding: Sequence[str]) -> Outcome:
             diverged.append(seed)
         elif status not in ("completed", "stopped"):
             missing[seed] = run.summary.get("error") or status or "has not ended"
-        elif all(math.isfinite(measured[seed].get(name, math.nan)) for name in deciding):
-            finished.append(seed)
+        elif all(math.isfinite(measured[seed].get(name, 0.0)) for name in (*deciding, *_deciding(measured[seed]))):
+            finished.append(seed)  # a metric that is not there says nothing
         else:
             diverged.append(seed)
     names = dict.fromkeys(name for values in measured.values() for name in values)

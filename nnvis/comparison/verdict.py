@@ -18,11 +18,11 @@ _SYMPTOMS = 4
 
 
 def verdict(outcomes: Mapping[str, Outcome], ranked: Mapping[str, Ranking]) -> list[str]:
-    """Nine sentences at most, in the order in which a reader asks."""
+    """Eleven sentences at most, in the order in which a reader asks."""
     sentences = [_missing(outcomes)]
     for ranking in ranked.values():
         sentences += [_winner(ranking, outcomes), _not_shown(ranking)]
-    sentences += [_no_intervals(outcomes, ranked), _diverged(outcomes)]
+    sentences += [_lacking(outcomes, ranked), _no_intervals(outcomes, ranked), _diverged(outcomes)]
     sentences += [_symptoms(outcomes, "errors"), _symptoms(outcomes, "warnings"), _well(outcomes)]
     return [sentence for sentence in sentences if sentence]
 
@@ -33,9 +33,12 @@ def in_words(value: float, metric: str) -> str:
 
 
 def gap_in_words(gap: Difference, metric: str) -> str:
-    """`3.2 points (95% interval 2.1 to 4.3)`: of accuracy in percentage points, and as exact as it is known."""
+    """`3.2 points (95% interval 2.1 to 4.3)`: of accuracy in percentage points, and as exact as it is known.
+
+    Without a spread `40 points in every seed`, or `no difference in any seed`.
+    """
     size, interval = _gap(gap, metric)
-    return f"{size} ({interval})"
+    return f"{size} ({interval})" if interval else size
 
 
 def share_in_words(seeds: Sequence[int], outcome: Outcome) -> str:
@@ -65,7 +68,7 @@ def _winner(ranking: Ranking, outcomes: Mapping[str, Outcome]) -> str:
         told.append(f"{size} {side} {pair.other} ({interval})")
     if rest := beaten[_NAMED:]:
         least, _ = _gap(min(map(_lead, rest), key=lambda gap: gap.mean), metric)
-        told.append(f"at least {least} {side} {len(rest)} more")
+        told.append(f"{least} or more on average {side} {len(rest)} more")
     return f"{best} has the best {metric}: {value}, {_joined(told)}."
 
 
@@ -85,21 +88,24 @@ def _not_shown(ranking: Ranking) -> str:
 
 def _undecided(ranking: Ranking) -> str:
     """Those not told apart from the best, with their intervals; and why not, where that is not plain."""
-    pairs = [pair for pair in ranking.pairs if not pair.shown and pair.difference.judged]
+    pairs = [pair for pair in ranking.pairs if not pair.shown and len(pair.difference.seeds) > 1]
     if not pairs:
         return ""
-    told = [f"{pair.other} ({', '.join(_gap(_lead(pair), ranking.metric))})" for pair in pairs[:_NAMED]]
+    told = [f"{pair.other} ({', '.join(filter(None, _gap(_lead(pair), ranking.metric)))})" for pair in pairs[:_NAMED]]
     told += [f"{len(pairs) - _NAMED} more"] if len(pairs) > _NAMED else []
     tempting = sum(pair.difference.excludes_zero for pair in pairs)
-    which = "the interval leaves" if len(pairs) == 1 else f"{tempting} of the {len(pairs)} intervals leave"
+    judged = sum(pair.difference.judged for pair in pairs)
+    which = "the interval leaves" if judged == 1 else f"{tempting} of the {judged} intervals leave"
     why = f"; {which} 0 out, but not once corrected for {ranking.comparisons} comparisons" if tempting else ""
+    if any(pair.difference.constant and pair.difference.mean for pair in pairs):
+        why += "; what is the same in every seed has no spread to judge it by"
     return _joined(told) + why
 
 
 def _no_intervals(outcomes: Mapping[str, Outcome], ranked: Mapping[str, Ranking]) -> str:
     """One seed, or one that is shared; where runs diverged that is said with them."""
     pairs = [pair for ranking in ranked.values() for pair in ranking.pairs]
-    alone = [*dict.fromkeys(pair.other for pair in pairs if not pair.difference.judged)]
+    alone = [*dict.fromkeys(pair.other for pair in pairs if len(pair.difference.seeds) < 2)]
     if alone and len({seed for each in outcomes.values() for seed in each.seen}) == 1:
         return "One seed: no interval, so no difference can be shown."
     alone = [name for name in alone if not outcomes[name].diverged]
@@ -113,6 +119,22 @@ def _missing(outcomes: Mapping[str, Outcome]) -> str:
     total = len(missing) + sum(len(each.seen) for each in outcomes.values())
     told = [f"{name} seed {seed} ({why})" for name, seed, why in missing]
     return f"{len(missing)} of {plural(total, 'run')} without a result: {listing(told)}." if missing else ""
+
+
+def _lacking(outcomes: Mapping[str, Outcome], metrics: Iterable[str]) -> str:
+    """Which variants finished without a metric that decides: no validation rows, or no classes."""
+    groups: dict[str, list[str]] = {}
+    for name, each in outcomes.items():
+        lacking = []
+        for metric in metrics:
+            count = len({*each.finished} - {*each.values.get(metric, {})})
+            if count:
+                where = "" if count == len(each.finished) else f" in {count} of {plural(len(each.seen), 'seed')}"
+                lacking.append(f"no {metric}{where}")
+        if lacking:
+            groups.setdefault(_joined(lacking), []).append(name)
+    told = [f"{_some(names)} {'has' if len(names) == 1 else 'have'} {what}" for what, names in groups.items()]
+    return f"{'; '.join(told)}." if told else ""
 
 
 def _diverged(outcomes: Mapping[str, Outcome]) -> str:
@@ -145,7 +167,7 @@ def _symptoms(outcomes: Mapping[str, Outcome], kind: str) -> str:
             parts.append(f"{rest} more in fewer seeds")
         told.append(f"{symptom} in {_joined(parts)}")
     if len(told) > _SYMPTOMS:
-        told[_SYMPTOMS:] = [f"{len(told) - _SYMPTOMS} more symptoms"]
+        told[_SYMPTOMS:] = [plural(len(told) - _SYMPTOMS, "more symptom")]
     return f"{kind.capitalize()}: {'; '.join(told)}." if told else ""
 
 
@@ -157,11 +179,15 @@ def _well(outcomes: Mapping[str, Outcome]) -> str:
 
 
 def _gap(gap: Difference, metric: str) -> tuple[str, str]:
-    """`3.2 points` and `95% interval 2.1 to 4.3`."""
+    """`3.2 points` and `95% interval 2.1 to 4.3`; `3.2 points in every seed` and nothing."""
+    if gap.constant and not gap.mean:
+        return "no difference in any seed", ""
     scale, unit = (100, " points") if metric.startswith("accuracy") else (1, "")
     half_width = scale * (gap.high - gap.low) / 2
     mean, low, high = (_rounded(scale * value, half_width) for value in (gap.mean, gap.low, gap.high))
     unit = " point" if unit and mean in ("1", "−1") else unit
+    if gap.constant:
+        return f"{mean}{unit} in every seed", ""
     return f"{mean}{unit}", f"95% interval {low} to {high}" if gap.judged else "one shared seed: no interval"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 
 import numpy as np
@@ -47,8 +48,9 @@ def test_lower_losses_are_better(tmp_path: Path) -> None:
     comparison = compare(study)
     assert list(comparison.rankings) == ["loss/val"]
     assert comparison.rankings["loss/val"].order == ("low", "high")
-    assert (
-        "low has the best loss/val: 0.25 (3 seeds), 0.5 below high (95% interval 0.5 to 0.5)." in comparison.sentences
+    assert comparison.sentences[0] == (
+        "low comes first on loss/val with 0.25 (3 seeds), but no difference is shown to high (0.5 in every seed); "
+        "what is the same in every seed has no spread to judge it by."
     )
 
 
@@ -142,9 +144,86 @@ def test_ties_are_no_difference(tmp_path: Path) -> None:
     study = made_up_study(tmp_path / "s", ["a", "b"], scores={"a": 0.9, "b": 0.9}, noise=0)
     sentences = compare(study).sentences
     assert sentences[0] == (
-        "a comes first on accuracy/val with 90% (3 seeds), "
-        "but no difference is shown to b (0 points, 95% interval 0 to 0)."
+        "a comes first on accuracy/val with 90% (3 seeds), but no difference is shown to b (no difference in any seed)."
     )
+
+
+def test_lucky_ties_of_an_accuracy_show_nothing(tmp_path: Path) -> None:
+    study = made_up_study(tmp_path / "s", ["a", "b", "c"], seeds=3)
+    values = {"a": {0: 0.7, 1: 0.8, 2: 0.9}, "b": {0: 0.69, 1: 0.79, 2: 0.89}, "c": {0: 0.11, 1: 0.2, 2: 0.31}}
+    comparison = compare(with_values(study, values))
+    ranking = comparison.rankings["accuracy/val"]
+    assert [(pair.other, pair.shown) for pair in ranking.pairs] == [("b", False), ("c", True)]
+    assert ranking.comparisons == 2
+    assert comparison.sentences[1] == (
+        "No difference shown on accuracy/val between a and b (1 point in every seed); "
+        "what is the same in every seed has no spread to judge it by."
+    )
+    assert comparison.to_json()["pairs"][0]["shown"] is False
+
+
+@pytest.mark.parametrize(("seeds", "told"), [(2, None), (3, True)])
+def test_two_seeds_with_the_same_difference_are_too_few(tmp_path: Path, seeds: int, told: bool | None) -> None:
+    lines = ["a beats b on accuracy/val", "b beats a on accuracy/val", "a no different from b on accuracy/val"]
+    lines += ["a beats c on accuracy/val", "a no different from c on accuracy/val"]
+    scores = {"a": 0.9, "b": 0.8, "c": 0.9}
+    study = made_up_study(tmp_path / "s", ["a", "b", "c"], seeds=seeds, scores=scores, noise=0, expect=lines)
+    opposite = None if told is None else not told
+    assert [each.holds for each in compare(study).expectations] == [told, opposite, opposite, False, True]
+
+
+def without(study: Study, name: str, variant: str, seeds: range) -> Study:
+    """The same study, with `name/val` left out of some runs; without a name the whole validation split."""
+    for seed in seeds:
+        run = study.runs[variant][seed]
+        metrics = {split: dict(values) for split, values in run.summary["metrics"].items()}
+        if name:
+            del metrics["val"][name]
+        else:
+            del metrics["val"]
+        write_json(run.path / "summary.json", {**run.summary, "metrics": metrics})
+    return load_study(study.path)
+
+
+@pytest.mark.parametrize(
+    ("name", "seeds", "sentence"),
+    [
+        ("accuracy", range(3), "b has no accuracy/val."),
+        ("accuracy", range(1), "b has no accuracy/val in 1 of 3 seeds."),
+        ("", range(3), "b has no accuracy/val and no loss/val."),
+    ],
+)
+def test_a_metric_that_a_variant_does_not_have_is_no_divergence(
+    tmp_path: Path, name: str, seeds: range, sentence: str
+) -> None:
+    study = made_up_study(tmp_path / "s", ["a", "b", "c"], seeds=3, noise=0.01, expect=["b never diverges"])
+    comparison = compare(without(study, name, "b", seeds))
+    assert sentence in comparison.sentences[1:]  # figures cite the first one about a metric
+    assert not any("iverge" in each for each in comparison.sentences)
+    assert comparison.outcomes["b"].finished == (0, 1, 2)
+    assert comparison.to_json()["variants"]["b"]["status"] == {"finished": 3, "diverged": 0, "missing": 0}
+    assert comparison.expectations[0].holds is True
+    ranked = comparison.rankings
+    assert ("b" in ranked["accuracy/val"].order) == (len(seeds) < 3)
+    assert ("b" in ranked["loss/val"].order) == bool(name)
+    assert {"a", "c"} <= {*ranked["accuracy/val"].order}
+
+
+def test_without_validation_rows_the_training_loss_tells_who_diverged(tmp_path: Path) -> None:
+    study = made_up_study(tmp_path / "s", ["a", "b"])
+    run = study.runs["b"][2]
+    write_json(run.path / "summary.json", {**run.summary, "metrics": {"train": {"loss": math.nan}}})
+    assert compare(load_study(study.path)).outcomes["b"].diverged == (2,)
+
+
+def test_the_rest_is_told_in_words_that_hold(tmp_path: Path) -> None:
+    names = [f"v{i}" for i in range(6)]
+    scores = {name: 0.9 - 0.1 * i for i, name in enumerate(names)}
+    symptoms = {"v0": {f"symptom{j}": EVERY for j in range(5)}}
+    study = made_up_study(tmp_path / "s", names, seeds=5, scores=scores, noise=0.001, symptoms=symptoms)
+    text = "\n".join(compare(study).sentences)
+    assert re.search(r"[\d.]+ points or more on average above 2 more\.", text)
+    assert "1 more symptom." in text
 
 
 def test_what_only_looks_different_is_said_to(tmp_path: Path) -> None:
@@ -196,11 +275,11 @@ def test_the_verdict_stays_short(tmp_path: Path, count: int) -> None:
 
 
 EXPECTED = {
-    "good beats bad on accuracy/val": (True, "accuracy/val better by 40 points (95% interval 40 to 40)"),
-    "bad beats good on accuracy/val": (False, "accuracy/val better by −40 points (95% interval −40 to −40)"),
-    "good beats bad on loss/val": (True, "loss/val better by 0.4 (95% interval 0.4 to 0.4)"),
-    "good no different from twin on accuracy/val": (True, "accuracy/val better by 0 points (95% interval 0 to 0)"),
-    "good no different from bad on loss/val": (False, "loss/val better by 0.4 (95% interval 0.4 to 0.4)"),
+    "good beats bad on accuracy/val": (True, "accuracy/val better by 40 points in every seed"),
+    "bad beats good on accuracy/val": (False, "accuracy/val better by −40 points in every seed"),
+    "good beats bad on loss/val": (True, "loss/val better by 0.4 in every seed"),
+    "good no different from twin on accuracy/val": (True, "accuracy/val: no difference in any seed"),
+    "good no different from bad on loss/val": (False, "loss/val better by 0.4 in every seed"),
     "good beats wild on accuracy/val": (
         True,
         "no shared seed has accuracy/val; diverged in 0 of 5 seeds, wild in 5 of 5",
@@ -211,7 +290,7 @@ EXPECTED = {
     ),
     "shaky beats bad on accuracy/val": (
         False,
-        "accuracy/val better by 40 points (95% interval 40 to 40); diverged in 1 of 5 seeds, bad in 0 of 5",
+        "accuracy/val better by 40 points in every seed; diverged in 1 of 5 seeds, bad in 0 of 5",
     ),
     "bad: accuracy/val < 0.6": (True, "accuracy/val 50% over 5 seeds"),
     "bad: accuracy/val >= 0.6": (False, "accuracy/val 50% over 5 seeds"),

@@ -43,16 +43,20 @@ def test_fewer_than_two_shared_seeds_have_no_interval(a: dict[int, float], mean:
 
 
 def test_ties() -> None:
-    same = difference({0: 0.5, 1: 0.75}, {0: 0.5, 1: 0.75})
-    assert (same.mean, same.low, same.high, same.p) == (0, 0, 0, 1)
-    shifted = difference({0: 0.5, 1: 0.75}, {0: 0.25, 1: 0.5})
-    assert (shifted.mean, shifted.low, shifted.high, shifted.p) == (0.25, 0.25, 0.25, 0)
+    for a, mean in [({0: 0.5, 1: 0.75}, 0), ({0: 0.6, 1: 0.85}, 0.1), ({0: 0.4, 1: 0.65, 2: 0.2}, -0.1)]:
+        gap = difference(a, {0: 0.5, 1: 0.75, 2: 0.3})
+        assert gap.mean == pytest.approx(mean, abs=1e-12)
+        assert np.isnan([gap.low, gap.high, gap.p]).all()
+        assert (gap.constant, gap.judged, gap.excludes_zero) == (True, False, False)
+    assert difference({0: 0.1 + 0.2, 1: 0.5}, {0: 0.3, 1: 0.5}).mean == 0  # but for rounding
+    assert not difference({0: 1.0}, {0: 0.5}).constant
+    assert difference({0: 1.0, 1: 1.0 + 1e-6}, {0: 0.5, 1: 0.5}).judged
 
 
 @given(st.lists(st.tuples(st.floats(-1e3, 1e3), st.floats(-1e3, 1e3)), min_size=2, max_size=8))
 def test_as_scipy_has_it(pairs: list[tuple[float, float]]) -> None:
     gaps = np.array([a - b for a, b in pairs])
-    if gaps.std() <= 1e-6 * np.abs(gaps).max():
+    if gaps.std() <= max(1e-6 * np.abs(gaps).max(), 1e-12 * np.abs(pairs).max()):
         return  # scipy warns of cancellation
     gap = difference({i: a for i, (a, _) in enumerate(pairs)}, {i: b for i, (_, b) in enumerate(pairs)})
     expected: Any = stats.ttest_1samp(gaps, 0)
