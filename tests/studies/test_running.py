@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -133,7 +134,8 @@ def test_where_nothing_came_to_its_end_there_is_nothing_to_compare(tmp_path: Pat
 
 def interrupt(command: list[str], signum: int, until: Callable[[], bool]) -> list[str]:
     """What a command tells that is interrupted as soon as something is so."""
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+    heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # tests in the background are started deaf to it
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=heard) as process:
         while not until():
             assert process.poll() is None
             time.sleep(0.01)
