@@ -7,13 +7,14 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
 from made_up_studies import made_up_study
 from overlaps import problems
 
+from nnvis.config.study_file import Figure
 from nnvis.errors import InputError
 from nnvis.figures import studying
 from nnvis.figures.studying import STUDY_FIGURES, NothingToDraw, StudyFigure, draw_study
@@ -109,6 +110,10 @@ def test_an_unknown_name_is_refused_before_anything_is_drawn(tmp_path: Path) -> 
     with pytest.raises(InputError, match=r"no figure 'gradientflow' of a study; there is .*gradient_flow"):
         draw_study(study, tmp_path / "out", ["gradient_flow", "gradientflow"])
     assert not (tmp_path / "out").exists()
+
+
+def test_a_study_file_may_name_exactly_the_figures_that_there_are() -> None:
+    assert sorted(get_args(Figure)) == sorted(STUDY_FIGURES)
 
 
 def test_a_figure_that_fails_does_not_cost_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
