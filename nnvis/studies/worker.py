@@ -7,6 +7,7 @@ The number is the process's own: with several GPUs it says which one is used.
 
 from __future__ import annotations
 
+import io
 import os
 import pickle
 import signal
@@ -37,6 +38,8 @@ def main(number: int) -> None:
     """Train what comes in until nothing more does."""
     tasks, answers = sys.stdin.buffer, os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what a user's module prints is no event
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)  # told even where the process dies right after
 
     def tell(event: Event) -> None:
         try:
