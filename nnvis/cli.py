@@ -248,6 +248,12 @@ def explain(argv: Sequence[str]) -> int:
     """
     parser = _Parser(explain)
     _add_config(parser)
+    parser.add_argument(
+        "--show",
+        default="passes",
+        metavar="TOPIC,…",
+        help="what to show (default: passes); `nnvis list explanations`, or all",
+    )
     parser.add_argument("--sample", type=int, default=0, metavar="K", help="row of the training split (default: 0)")
     parser.add_argument("--weight", metavar="LAYER:ROW,COL", help="the weight whose derivative is taken apart")
     parser.add_argument("--neuron", metavar="LAYER:INDEX", help="the neuron whose sum is written out")
@@ -257,20 +263,12 @@ def explain(argv: Sequence[str]) -> int:
     source = _only(parser, sources)
     from rich.console import Console
 
-    from nnvis.lessons import draw, tell
-    from nnvis.lessons import explain as explain_sample
+    from nnvis.lessons import Wish, open_subject, show, topics_of
 
-    explanation = explain_sample(
-        source,
-        overrides,
-        sample=options.sample,
-        weight=options.weight,
-        neuron=options.neuron,
-        trust=options.trust,
-    )
-    tell(explanation, Console(highlight=False))
-    out = options.out or Path("explained") / explanation.name
-    print("", *draw(explanation, out), sep="\n")
+    topics = topics_of(options.show)
+    subject = open_subject(source, overrides, trust=options.trust)
+    wish, console = Wish(options.sample, options.weight, options.neuron), Console(highlight=False)
+    print("", *show(subject, topics, wish, console, options.out or Path("explained") / subject.name), sep="\n")
     return DONE
 
 

@@ -45,6 +45,7 @@ from nnvis.training.setup import (
     resolve,
     with_loss,
 )
+from nnvis.training.snapshots import Snapshots, snapshot_steps
 from nnvis.training.state import State
 
 
@@ -118,7 +119,8 @@ def _train_in(
         plan, picture = checks_of(config, splits, learner), partial(_picture, directory, figures)
         examination = examine(config, learner, placed, log, plan, tell=progress.found, picture=picture)
         train, val = placed["train"], placed.get("val")
-        loop = Loop(learner, batches, train, val, length, state, recording, progress, examination, directory)
+        snapshots = Snapshots(directory, snapshot_steps(steps, config.snapshots.count), learner.model)
+        loop = Loop(learner, batches, train, val, length, state, recording, progress, examination, snapshots, directory)
         illustrate = partial(_illustrate, figures)
         conclusion = Conclusion(directory, config, learner, state, recording, illustrate, examination, progress.say)
         with conclusion:

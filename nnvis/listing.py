@@ -58,6 +58,12 @@ def _symptoms() -> Rows:
     return [(symptom, (rule.__doc__ or "").partition("\n")[0]) for symptom, rule in RULES.items()]
 
 
+def _explanations() -> Rows:
+    from nnvis.lessons import TOPICS as EXPLANATIONS  # which bring torch
+
+    return [(name, (topic.__doc__ or "").partition("\n")[0]) for name, topic in EXPLANATIONS.items()]
+
+
 def _torch(kind: Literal["optimizers", "schedulers", "layers"]) -> Rows:
     """Torch's classes by name, with the arguments that a config gives them."""
     return [(name, _arguments(name, signature)) for name, signature in getattr(torch_table(), kind).items()]
@@ -113,5 +119,6 @@ TOPICS: dict[str, tuple[str, Callable[[], Rows]]] = {
     "schedulers": ("schedule.kind: those of torch, with their arguments", partial(_torch, "schedulers")),
     "quantities": ("what is measured of every layer, and at checks", _quantities),
     "symptoms": ("what a diagnosis looks for", _symptoms),
+    "explanations": ("nnvis explain --show", _explanations),
 }
 """What each topic is, and its rows."""

@@ -19,7 +19,7 @@ from nnvis.config.consistency import inconsistencies
 from nnvis.config.data_sections import *  # noqa: F403
 from nnvis.config.model_sections import *  # noqa: F403
 from nnvis.config.training_sections import *  # noqa: F403
-from nnvis.config.training_sections import Capture, Diagnosis, Loss, Optimizer, Schedule, Training
+from nnvis.config.training_sections import Capture, Diagnosis, Loss, Optimizer, Schedule, Snapshots, Training
 
 
 class Config(base.Section):
@@ -37,6 +37,7 @@ class Config(base.Section):
     training: Training = Field(default_factory=Training)
     capture: Capture = Field(default_factory=Capture)
     diagnosis: Diagnosis = Field(default_factory=Diagnosis)
+    snapshots: Snapshots = Field(default_factory=Snapshots)
 
     @model_validator(mode="after")
     def _consistent(self) -> Config:

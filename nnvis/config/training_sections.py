@@ -218,6 +218,13 @@ class Diagnosis(Section):
     """Findings of severity error that end the run."""
 
 
+class Snapshots(Section):
+    """Copies of the weights on the way, for `nnvis animate` and for the path on the loss landscape."""
+
+    count: Annotated[int, Field(ge=2)] | None = None
+    """How many, log-spaced over the steps, the first and the last one included; null: none."""
+
+
 class Capture(Section):
     """What is measured while training runs, and how often."""
 

@@ -1,6 +1,6 @@
 """The figures of an explanation.
 
-draw(explain("moons_mlp"), "explained")      # the files
+draw(explain(open_subject("moons_mlp")), "explained")      # the files
 """
 
 from __future__ import annotations

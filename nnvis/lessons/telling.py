@@ -1,6 +1,6 @@
 """An explanation in words and numbers: rich on a terminal, plain lines in a pipe.
 
-tell(explain("moons_mlp"), Console(highlight=False))
+tell(explain(open_subject("moons_mlp")), Console(highlight=False))
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The training loop.
 
-    loop = Loop(learner, batches, train, val, length, state, recording, progress, examination, directory)
+    loop = Loop(learner, batches, train, val, length, state, recording, progress, examination, snapshots, directory)
     loop.run(interrupt)
 
 `run` is the table of contents; what each line of it means stands below.
@@ -29,6 +29,7 @@ from nnvis.training.optimizers import needs_closure
 from nnvis.training.progress import Quiet
 from nnvis.training.randomness import random_state, restore_random_state
 from nnvis.training.recording import Recording
+from nnvis.training.snapshots import Snapshots
 from nnvis.training.state import State
 
 MOST_SKIPPED_STEPS = 25
@@ -66,6 +67,7 @@ class Loop:
     recording: Recording
     progress: Quiet
     examination: Examination
+    snapshots: Snapshots
     directory: Path  # of the run
     best_model: dict[str, Any] | None = None  # weights of the best evaluation
 
@@ -82,6 +84,7 @@ class Loop:
         """Train to the end. Raises DivergedError, and KeyboardInterrupt once an interrupted run is saved."""
         state, cadence = self.state, Cadence(self.learner.settings.checkpoint_every, self.state.epoch)
         try:
+            self.snapshots.take(state.step)
             self.examine()
             while not self.finished:
                 for batches in self.batches.epoch(state.epoch, first=state.batch):
@@ -98,6 +101,7 @@ class Loop:
                         self.checkpoint()
             self.require_finite_weights("the weights are not finite")
             self.examine(at_end=True)
+            self.snapshots.take(state.step, at_end=True)
             self.checkpoint()
         except NonfiniteError as overflow:
             recent = self.recording.recent()
@@ -170,6 +174,7 @@ class Loop:
         state.skipped = 0
         self.learner.schedule.after_step()
         self.progress.step(state.step, passes.loss)
+        self.snapshots.take(state.step)
         self.examine()
 
     def examine(self, *, at_end: bool = False) -> None:

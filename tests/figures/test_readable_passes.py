@@ -10,7 +10,7 @@ from overlaps import problems
 from rich.console import Console
 from torch import nn
 
-from nnvis.lessons import explain, explaining, tell
+from nnvis.lessons import explain, open_subject, explaining, tell
 from nnvis.lessons.drawing import figures_of
 
 OF_A_NETWORK = ["network_passes", "forward_values", "gradient_factors", "neuron", "weight_chain"]
@@ -25,7 +25,7 @@ NETWORKS = {
 
 @pytest.mark.parametrize("network", NETWORKS)
 def test_at_any_depth(network: str) -> None:
-    figures = figures_of(explain("digits_mlp", NETWORKS[network]))
+    figures = figures_of(explain(open_subject("digits_mlp", NETWORKS[network])))
     assert list(figures) == OF_A_NETWORK + OF_FUNCTIONS
     for name in OF_A_NETWORK:
         assert problems(figures[name]()) == [], name
@@ -43,7 +43,7 @@ def test_of_a_network_that_is_broken(value: float, monkeypatch: pytest.MonkeyPat
         return network
 
     monkeypatch.setattr(explaining, "laid_open", broken)
-    found = explain("moons_mlp", ["model.activation=sigmoid"])
+    found = explain(open_subject("moons_mlp", ["model.activation=sigmoid"]))
     out = io.StringIO()
     tell(found, Console(file=out))
     assert "One step of plain SGD" in out.getvalue()
@@ -55,6 +55,6 @@ def test_of_a_network_that_is_broken(value: float, monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.parametrize("config", ["moons_mlp", "digits_cnn", "adding_lstm", "names_text"])
 def test_of_any_kind(config: str) -> None:
-    figures = figures_of(explain(config))
+    figures = figures_of(explain(open_subject(config)))
     for name in OF_A_NETWORK + OF_FUNCTIONS * (config == "moons_mlp"):
         assert problems(figures[name]()) == [], name

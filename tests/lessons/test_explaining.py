@@ -15,7 +15,7 @@ from nnvis.config import load_config
 from nnvis.data import load_splits
 from nnvis.errors import InputError
 from nnvis.figures.depth import flow_of
-from nnvis.lessons import explain
+from nnvis.lessons import explain, open_subject
 from nnvis.lessons.choosing import chosen, neuron_of, weight_of
 from nnvis.lessons.passes import both_passes, laid_open, steepest
 from nnvis.models.chain import Chain, Residual
@@ -63,7 +63,7 @@ def test_the_reference_example() -> None:
 
 
 def test_a_config_recomputed_with_numpy() -> None:
-    found = explain("moons_mlp", MOONS, sample=7, weight="linear2:3,1")
+    found = explain(open_subject("moons_mlp", MOONS), sample=7, weight="linear2:3,1")
     config = load_config("moons_mlp", MOONS)
     splits = load_splits(config.data, 0)
     x = splits.train.inputs[7].double().numpy()
@@ -126,7 +126,7 @@ def test_it_is_the_network_that_training_starts_with(tmp_path: Path) -> None:
     """Trained with a learning rate of 0 (as good as), a run keeps the weights it started with."""
     overrides = [*MOONS, "optimizer={kind: SGD, lr: 0.0}", "training.epochs=1", "diagnosis.every=null"]
     run = experiment.train("moons_mlp", overrides, runs=tmp_path, quiet=True, figures=False)
-    before, after = explain("moons_mlp", overrides), explain(run.path)
+    before, after = explain(open_subject("moons_mlp", overrides)), explain(open_subject(run.path))
     assert before.passes.loss == after.passes.loss
     for one, other in zip(before.passes.stages, after.passes.stages, strict=True):
         np.testing.assert_array_equal(there(one.weight), there(other.weight))
@@ -135,7 +135,7 @@ def test_it_is_the_network_that_training_starts_with(tmp_path: Path) -> None:
 
 
 def test_textbook_product_of_a_deep_sigmoid_network() -> None:
-    found = explain("vanishing_sigmoid")
+    found = explain(open_subject("vanishing_sigmoid"))
     flow = flow_of(found.passes.stages)
     assert len(flow.layers) == 21
     assert flow.textbook == pytest.approx(0.25 ** np.arange(20, -1, -1))
@@ -238,29 +238,29 @@ def test_nothing_about_the_network_changes() -> None:
 )
 def test_what_cannot_be_explained_is_told_in_a_line(config: str, options: dict, said: str) -> None:
     with pytest.raises(InputError) as raised:
-        explain(config, MOONS, **options)
+        explain(open_subject(config, MOONS), **options)
     assert said in str(raised.value)
     assert "\n" not in str(raised.value)
 
 
 def test_a_folder_that_no_config_trained(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"holds no config\.yaml"):
-        explain(tmp_path)
+        open_subject(tmp_path)
     with pytest.raises(InputError, match=r"optimizer\.lr=1: overrides do not go with a run"):
-        explain(tmp_path, ["optimizer.lr=1"])
+        open_subject(tmp_path, ["optimizer.lr=1"])
 
 
 def test_neuron_and_weight_are_chosen_together() -> None:
-    found = explain("moons_mlp", MOONS, neuron="linear2:2")
+    found = explain(open_subject("moons_mlp", MOONS), neuron="linear2:2")
     assert found.neuron
     assert found.weight
     assert (found.neuron.layer, found.neuron.index, found.weight.row) == ("linear2", 2, 2)
     gradients = there(found.passes.stages[1].weight_gradient)
     assert found.weight.col == np.abs(gradients[2]).argmax()
-    found = explain("moons_mlp", MOONS, weight="output:1,3")
+    found = explain(open_subject("moons_mlp", MOONS), weight="output:1,3")
     assert found.neuron
     assert (found.neuron.layer, found.neuron.index) == ("output", 1)
-    found = explain("moons_mlp", MOONS)
+    found = explain(open_subject("moons_mlp", MOONS))
     assert found.weight
     gradients = np.abs(there(found.passes.stages[0].weight_gradient))
     assert gradients[found.weight.row, found.weight.col] == gradients.max()
@@ -268,7 +268,7 @@ def test_neuron_and_weight_are_chosen_together() -> None:
 
 @pytest.mark.parametrize("name", ["digits_cnn", "adding_lstm", "names_text", "diabetes_regression"])
 def test_every_kind_of_network(name: str) -> None:
-    found = explain(name)
+    found = explain(open_subject(name))
     assert np.isfinite(found.passes.loss)
     assert found.weight
     assert found.weight.agrees

@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from nnvis import cli
-from nnvis.lessons import Explanation, explain, tell
+from nnvis.lessons import Explanation, explain, open_subject, tell
 from nnvis.lessons.drawing import figures_of
 
 FIGURES = [
@@ -32,7 +32,7 @@ def text_of(explanation: Explanation) -> str:
 
 
 def test_numbers_in_the_text_are_those_of_the_network() -> None:
-    found = explain("moons_mlp", ["data.samples=100"], weight="linear1:2,1")
+    found = explain(open_subject("moons_mlp", ["data.samples=100"]), weight="linear1:2,1")
     text = text_of(found)
     neuron, weight = found.neuron, found.weight
     assert neuron
@@ -61,7 +61,7 @@ def test_numbers_in_the_text_are_those_of_the_network() -> None:
 
 
 def test_a_deep_network_is_abridged_and_said_to_be() -> None:
-    text = text_of(explain("digits_mlp", DEEP))
+    text = text_of(explain(open_subject("digits_mlp", DEEP)))
     assert len(text.splitlines()) < 160
     assert "… 190 layers between are not listed" in text
     assert "… 89 layers between are not listed" in text
@@ -69,14 +69,14 @@ def test_a_deep_network_is_abridged_and_said_to_be() -> None:
 
 
 def test_what_is_too_small_for_a_finite_difference_is_said_to_be() -> None:
-    text = text_of(explain("vanishing_sigmoid"))
+    text = text_of(explain(open_subject("vanishing_sigmoid")))
     assert "too small for a finite difference" in text
     assert "all three agree" not in text
 
 
 def test_a_network_without_linear_layers() -> None:
     layers = "model={kind: layers, layers: [{Conv2d: {out_channels: 10, kernel_size: 8}}, Flatten]}"
-    found = explain("digits_mlp", [layers])
+    found = explain(open_subject("digits_mlp", [layers]))
     assert found.neuron is None
     assert found.weight is None
     assert "the network has no Linear layer" in text_of(found)
