@@ -10,7 +10,7 @@ from overlaps import problems
 from rich.console import Console
 from torch import nn
 
-from nnvis.lessons import explain, open_subject, explaining, tell
+from nnvis.lessons import explain, explaining, open_subject, tell
 from nnvis.lessons.drawing import figures_of
 
 OF_A_NETWORK = ["network_passes", "forward_values", "gradient_factors", "neuron", "weight_chain"]
