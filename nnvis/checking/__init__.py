@@ -6,8 +6,8 @@
     batch.py     check
     configs.py   check_config
 
-Both look with the probe's `Checker`, as training does at step 0, and judge with `nnvis.diagnosis.beforehand`. Nothing is
-trained, and nothing of the model changes.
+Both look with the probe's `Checker`, as training does at step 0, and judge with `nnvis.diagnosis.beforehand`. Nothing
+is trained, and nothing of the model changes.
 """
 
 from nnvis.checking.batch import check

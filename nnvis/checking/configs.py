@@ -25,8 +25,8 @@ from nnvis.training.setup import build_checker, build_learner, checks_of, place,
 def check_config(config: Config) -> tuple[Run, Diagnosis]:
     """What is wrong before the first step: the check that training makes at step 0, and no more.
 
-    Returns a run that holds this check alone, in memory, for telling. Global state (random numbers, threads) is put back.
-    Raises InputError for what cannot be trained.
+    Returns a run that holds this check alone, in memory, for telling. Global state (random numbers, threads) is put
+    back. Raises InputError for what cannot be trained.
     """
     config = resolve(config)
     target = torch.device(config.training.device)

@@ -146,14 +146,19 @@ def exploding(run: Run) -> list[Finding]:
 
     An error where that does harm already: the loss starts far above that of guessing, numbers are not finite, or a
     small change at the first layer is e³ times as large at the output, relative to what is there (a chaotic network:
-    Poole et al. 2016). Else a warning: embeddings and small output layers have such ratios as well, and train.
+    Poole et al. 2016; not told of networks with norm layers, which measure by the spread and not by the size). Else a
+    note: behind embeddings and before norm layers such ratios are usual, and networks train.
     """
     found = exploding_gradients(run)
     if not found:
         return []
-    first, output = _sensitivity(at_start(run))
-    chaotic = interval(first - output).low > found[0].threshold
-    return [_graver(found[0], chaotic or broken(run) or _starts_badly(run))]
+    start = at_start(run)
+    first, output = _sensitivity(start)
+    chaotic = interval(first - output).low > found[0].threshold and not any(
+        row["norm"] for row in start.facts["layers"]
+    )
+    harms = chaotic or broken(run) or _shows(run, bad_initial_loss)
+    return [replace(found[0], severity="error" if harms else "info")]
 
 
 def _sensitivity(start: Check, least_output: float = 0.0) -> tuple[FloatArray, FloatArray]:
@@ -163,13 +168,6 @@ def _sensitivity(start: Check, least_output: float = 0.0) -> tuple[FloatArray, F
     rms = start.values["diagnosis_activation_norm"][known] / np.sqrt(sizes)[:, None]
     with np.errstate(divide="ignore"):
         return gradients[0] + np.log(rms[0]), gradients[-1] + np.log(np.maximum(rms[-1], least_output))
-
-
-def _starts_badly(run: Run) -> bool:
-    try:
-        return bool(bad_initial_loss(run))
-    except NotJudged:
-        return False
 
 
 # ---------------------------------------------------------------- units
