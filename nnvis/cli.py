@@ -333,6 +333,8 @@ def _check_networks(configs: Mapping[str, Config], complaints: list[str]) -> boo
             continue
         if number:
             console.print()
+        if found.findings:
+            console.print(f"{source}: {len(found)} finding{'s' * (len(found) != 1)}")
         print_diagnosis(run, found, console)
         sick |= found.sick
     return sick

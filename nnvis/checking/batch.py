@@ -45,10 +45,12 @@ def check(model: nn.Module, loss_fn: LossFunction, inputs: Any, targets: Any) ->
     _require_rows(inputs, targets)
     device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
     rows = Rows(inputs, targets).to(device)
-    try:
-        measured = Checker(model, loss_fn, rows).check(0)
-    except Exception as error:
-        _explain(error, model, loss_fn, rows)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's, of shapes that are broadcast say: a finding says more
+        try:
+            measured = Checker(model, loss_fn, rows).check(0)
+        except Exception as error:
+            _explain(error, model, loss_fn, rows)
     return diagnose_beforehand(Run.of_checks(Path(type(model).__name__), [measured]))
 
 
@@ -67,8 +69,7 @@ def _explain(error: Exception, model: nn.Module, loss_fn: LossFunction, rows: Ro
     modules = nn.ModuleList([module for module in (model, loss_fn) if isinstance(module, nn.Module)])
     few = rows.some(256)
     given = f"inputs {shapes(few.inputs)}"
-    with on_the_side(modules), torch.enable_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with on_the_side(modules), torch.enable_grad():
         outputs = _tried("the forward pass", lambda: call(model, few.inputs), given)
         given = f"outputs {shapes(outputs)}, targets {shapes(few.targets)}"
         loss = _tried("the loss", lambda: loss_fn(outputs, few.targets), given)

@@ -134,10 +134,8 @@ def vanishing(run: Run, *, invisible: float = math.log(2.0**-23)) -> list[Findin
     seen = interval(first - output)
     if not seen.high < invisible:
         return found
-    text = (
-        f"; {found[0].layers[0]}'s outputs could double and move the network's by {math.exp(seen.mean):.1g} of their "
-    )
-    text += "size, which a float32 does not show"
+    text = f"; {found[0].layers[0]}'s outputs could double and move the network's by {math.exp(seen.mean):.1g} of "
+    text += "their size, which a float32 does not show"
     return [replace(found[0], severity="error", evidence=found[0].evidence + text)]
 
 
@@ -154,9 +152,8 @@ def exploding(run: Run) -> list[Finding]:
         return []
     start = at_start(run)
     first, output = _sensitivity(start)
-    chaotic = interval(first - output).low > found[0].threshold and not any(
-        row["norm"] for row in start.facts["layers"]
-    )
+    normalises = any(row["norm"] for row in start.facts["layers"])
+    chaotic = interval(first - output).low > found[0].threshold and not normalises
     harms = chaotic or broken(run) or _shows(run, bad_initial_loss)
     return [replace(found[0], severity="error" if harms else "info")]
 
