@@ -131,7 +131,7 @@ def test_check_tells_what_is_wrong_with_a_network(capsys: pytest.CaptureFixture[
     assert "\nmoons-mlp: nothing was found\n" in out
 
     bad, unreadable = tmp_path / "bad.yaml", tmp_path / "unreadable.yaml"
-    bad.write_text("name: bad\ndata: {kind: moons}\nmodel: {kind: mlpp}\n")
+    bad.write_text("name: bad\ndata: {kind: moons}\nmodel: {kind: mlpp, hidden: [4]}\n")
     unreadable.write_text("name: x\ndata: {kind: csv, path: no.csv, target: y}\nmodel: {kind: mlp, hidden: [4]}\n")
     assert cli.main(["check", str(bad), "vanishing_sigmoid", str(unreadable)]) == 2
     out, err = capsys.readouterr()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
-from scipy.special import bdtrc
+from scipy.special import ndtri
 
 from nnvis.diagnosis.evidence import (
     NotJudged,
@@ -58,9 +60,9 @@ def shared_rows(run: Run, *, level: float = 0.01, least: float = 0.01, grave: fl
     """Rows of another split whose inputs are a training row's: more than duplicates within training explain.
 
     Where rows are drawn one by one, a row of another split has a twin in training as often as a training row has
-    one among the others. More is a leak: a one-sided test of the two shares (99%), and 1% of the rows at least; an
-    error from a tenth on, since the split then says little about new rows. No more than that is a note. Wrong where
-    the same inputs are meant to come again.
+    one among the others. More is a leak: a one-sided test of the two shares (99%; twice the variance of single rows,
+    since twins come in pairs), and 1% of the rows at least; an error from a tenth on, since the split then says little
+    about new rows. No more than that is a note. Wrong where the same inputs are meant to come again.
     """
     splits = fact(run, "shared_rows")
     if not splits:
@@ -74,8 +76,9 @@ def shared_rows(run: Run, *, level: float = 0.01, least: float = 0.01, grave: fl
             continue
         text = f"{twins:,} of {rows:,} rows of {split} ({share:.1%}) have the inputs of a training row"
         text += f", against {within:.1%} of the training rows that have those of another one"
-        leaks = bdtrc(twins - 1, rows, min(max(within, 1e-12) + 1 / max(counts["training_rows"], 1), 1.0)) < level
-        extra = share - within
+        extra, pooled = share - within, (twins + counts["duplicates"]) / (rows + counts["training_rows"])
+        error = math.sqrt(2 * pooled * (1 - pooled) * (1 / rows + 1 / counts["training_rows"]))  # twins: twice as much
+        leaks = extra > ndtri(1 - level) * error
         severity = ("error" if extra >= grave else "warning") if leaks and extra >= least else "info"
         found.append((severity, share, text))
     if not found:

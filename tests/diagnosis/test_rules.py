@@ -295,6 +295,20 @@ def test_under_the_null_hypothesis_layers_fall_as_seldom_as_promised() -> None:
     assert np.mean(alarms) < 0.01 + 3 * math.sqrt(0.01 * 0.99 / 2000)
 
 
+def test_duplicates_that_fell_into_both_splits_are_a_leak_as_seldom_as_promised() -> None:
+    """200 rows, each of them twice or three times, and split at random, as `nnvis.data` splits."""
+    random = np.random.default_rng(0)
+    alarms = []
+    for _ in range(500):
+        rows = random.permutation(np.repeat(np.arange(200), random.integers(2, 4)))
+        val, train = np.split(rows, [len(rows) * 3 // 10])
+        _, inverse, counts = np.unique(train, return_inverse=True, return_counts=True)
+        found = shared(int(np.isin(val, train).sum()), int((counts[inverse] > 1).sum()))
+        found["val"] |= {"rows": len(val), "training_rows": len(train)}
+        alarms.append(only(record(known=facts(shared_rows=found)), "shared_rows").severity != "info")
+    assert np.mean(alarms) <= 0.01 + 3 * math.sqrt(0.01 * 0.99 / 500)
+
+
 def test_noise_is_not_taken_for_progress_nor_progress_for_noise() -> None:
     assert stuck(record((1.0, 1.0, 1.0, 0.999, 0.998))) is not None
     assert stuck(record((1.0, 1.0, 1.0, 0.9, 0.8))) is None
