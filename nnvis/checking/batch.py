@@ -75,6 +75,8 @@ def _explain(error: Exception, model: nn.Module, loss_fn: LossFunction, rows: Ro
         loss = _tried("the loss", lambda: loss_fn(outputs, few.targets), given)
         if not isinstance(loss, Tensor):
             raise InputError(f"check: the loss should be a tensor, got {_kind(loss)}; {given}") from None
+        with torch.no_grad():
+            _tried("the loss, called without gradients,", lambda: loss_fn(outputs, few.targets), given)
         parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
         if loss.requires_grad and parameters:
             backward = lambda: torch.autograd.grad(loss.mean(), parameters, allow_unused=True)  # noqa: E731
