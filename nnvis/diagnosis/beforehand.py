@@ -152,10 +152,16 @@ def exploding(run: Run) -> list[Finding]:
         return []
     start = at_start(run)
     first, output = _sensitivity(start)
-    normalises = any(row["norm"] for row in start.facts["layers"])
-    chaotic = interval(first - output).low > found[0].threshold and not normalises
+    chaotic = interval(first - output).low > found[0].threshold and not _normalises(start)
     harms = chaotic or broken(run) or _shows(run, bad_initial_loss)
     return [replace(found[0], severity="error" if harms else "info")]
+
+
+def _normalises(start: Check) -> bool:
+    """Whether the network has norm layers, or operations that normalise."""
+    operations = start.facts.get("operations") or {}
+    norms = (name for name in operations if "norm" in name.lower() or name == "Rsqrt")
+    return any(row["norm"] for row in start.facts["layers"]) or any(norms)
 
 
 def _sensitivity(start: Check, least_output: float = 0.0) -> tuple[FloatArray, FloatArray]:

@@ -429,7 +429,7 @@ def test_nothing_changes(training: bool) -> None:
     before = copy.deepcopy(model)
     gradients = {name: (p.grad, p.grad.clone()) for name, p in model.named_parameters()}
     given = inputs.clone(), targets.clone()
-    drawn: Any = np.random.get_state  # noqa: NPY002
+    drawn: Any = np.random.get_state
     states = torch.get_rng_state(), random.getstate(), drawn()[1].copy()
     nnvis.check(model, cross_entropy, inputs, targets)
     with pytest.raises(nnvis.InputError):
