@@ -8,6 +8,7 @@
     run.load_model()
     study = nnvis.compare("vanishing", jobs=2)         # variants × seeds: study.runs["relu_he"][0]
     nnvis.diagnose(run)                                # what is wrong with it, where, since when; needs no torch
+    nnvis.check(model, loss_fn, inputs, targets)       # the same before any training, by one batch
 
     with nnvis.watch(model, optimizer, log_dir="runs/mine"):    # around your own loop
         ...
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
     from torch import nn
 
+    from nnvis.checking import check
     from nnvis.config import Config, load_config
     from nnvis.diagnosis import Diagnosis, diagnose
     from nnvis.errors import InputError, RunError
@@ -43,6 +45,7 @@ __all__ = [
     "RunError",
     "Study",
     "__version__",
+    "check",
     "compare",
     "diagnose",
     "load_config",
@@ -61,6 +64,7 @@ _HOMES = {
     "Run": "nnvis.record",
     "RunError": "nnvis.errors",
     "Study": "nnvis.record",
+    "check": "nnvis.checking",
     "compare": "nnvis.studies",
     "diagnose": "nnvis.diagnosis",
     "load_config": "nnvis.config",

@@ -12,11 +12,14 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from nnvis.errors import InputError, RunError
+
+if TYPE_CHECKING:
+    from nnvis.config import Config
 
 DONE, FAILED, BAD_INPUT, FINDINGS, INTERRUPTED = 0, 1, 2, 3, 130
 EXIT_CODES = "exit codes: 0 done · 1 the run failed · 2 bad input · 3 findings · 130 interrupted (nnvis train --resume)"
@@ -132,6 +135,7 @@ def train(argv: Sequence[str]) -> int:
         metavar="RUN",
         help="go on with this run, or with the newest unfinished run of the config's name",
     )
+    parser.add_argument("--no-check", action="store_true", help="do not tell what is wrong before the first step")
     parser.add_argument("--quiet", action="store_true", help="no progress")
     options = parser.parse_intermixed_args(argv)
     resume, words = options.resume, options.words
@@ -151,6 +155,7 @@ def train(argv: Sequence[str]) -> int:
         resume=resume,
         trust=options.trust,
         quiet=options.quiet,
+        check=not options.no_check,
     )
     print(run.path)
     codes = {"interrupted": INTERRUPTED, "diverged": FAILED, "failed": FAILED, "stopped": FINDINGS}
@@ -273,9 +278,15 @@ def explain(argv: Sequence[str]) -> int:
 
 
 def check(argv: Sequence[str]) -> int:
-    """Check configs and studies without training: every problem of every file, with its line and column."""
+    """Check configs and studies without training: every problem of every file, then what is wrong with the network.
+
+    A config's network is built, its data are read, and its start is looked at as training does before the first step:
+    structure, data, initialisation. Of a study the file alone is looked at. Exit code 2 for a file that is wrong or
+    cannot be trained, 3 if a finding is an error, 0 otherwise.
+    """
     parser = _Parser(check)
     _add_config(parser, "CONFIG|STUDY…")
+    parser.add_argument("--file-only", action="store_true", help="look at the files alone; no network, no data")
     options = parser.parse_intermixed_args(argv)
     sources, overrides = _split_words(options.words)
     if not sources:
@@ -283,18 +294,48 @@ def check(argv: Sequence[str]) -> int:
     from nnvis.config import is_study_file, load_config, load_study_config
 
     complaints: list[str] = []
+    configs: dict[str, Config] = {}
     for source in sources:
         try:
             if is_study_file(source):
                 study = load_study_config(source, overrides, trust=options.trust)
                 print(f"{source}: ok, {len(study.variants)} variants × {len(study.seeds)} seeds")
             else:
-                load_config(source, overrides, trust=options.trust)
-                print(f"{source}: ok")
+                configs[source] = load_config(source, overrides, trust=options.trust)
+                if options.file_only:
+                    print(f"{source}: ok")
         except InputError as error:
             lost = source != sources[0] and "no such file" in str(error)  # a shipped name is no path
             complaints.append(f"{error}{OVERRIDE_HINT if lost else ''}")
-    return _complain("\n".join(complaints), BAD_INPUT) if complaints else DONE
+    sick = False if options.file_only else _check_networks(configs, complaints)
+    if complaints:
+        return _complain("\n".join(complaints), BAD_INPUT)
+    return FINDINGS if sick else DONE
+
+
+def _check_networks(configs: Mapping[str, Config], complaints: list[str]) -> bool:
+    """Tell what is wrong with each; what cannot be trained is added to the complaints. Returns whether one is sick."""
+    if not configs:
+        return False
+    from rich.console import Console
+
+    from nnvis.checking import check_config
+    from nnvis.diagnosis.telling import print_diagnosis
+
+    console, sick = Console(highlight=False), False
+    for number, (source, config) in enumerate(configs.items()):
+        try:
+            run, found = check_config(config)
+        except InputError as error:
+            complaints.append(f"{source}: {error}")
+            continue
+        if number:
+            console.print()
+        if found.findings:
+            console.print(f"{source}: {len(found)} finding{'s' * (len(found) != 1)}")
+        print_diagnosis(run, found, console)
+        sick |= found.sick
+    return sick
 
 
 def list_topic(argv: Sequence[str]) -> int:

@@ -13,12 +13,15 @@ import json
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 
 from nnvis.config import Config, dump_config, load_config, parse_config
 from nnvis.data import Splits, load_splits
+from nnvis.diagnosis import Diagnosis
+from nnvis.diagnosis.telling import in_a_line
 from nnvis.interrupts import interruptible, resumable, terminable
 from nnvis.models import build_model
 from nnvis.record import Finding, Run, load_run
@@ -60,13 +63,15 @@ def train(
     trust: bool = False,
     quiet: bool = False,
     figures: bool = True,
+    check: bool = True,
     follow: Follow | None = None,
 ) -> Run:
     """Train a config (a file, a shipped one's name, or a `Config`) in a new directory under `runs`, and read it back.
 
     `overrides` are `dotted.key=value`; `name` and `device` are two of them. `resume` goes on with the newest unfinished
     run of that name, or with the run in a directory. `follow` makes what is told of the run's progress instead of what
-    is shown here (unless `quiet`). Global state (random numbers, CPU threads, signal handlers) is
+    is shown here (unless `quiet`). `check` tells, before the first step, what its check says (see `nnvis.check`): the
+    training is the same with it and without. Global state (random numbers, CPU threads, signal handlers) is
     put back afterwards.
 
     Raises InputError for what cannot be trained, RunError for a run that failed or diverged (its directory says how),
@@ -84,7 +89,8 @@ def train(
         learner = build_learner(config, splits)
         directory = previous or new_run_directory(Path(runs), config)
         with claimed(directory, "training this run"), resumable(directory, trust=trust), terminable():
-            _train_in(directory, config, splits, learner, follow=follow or partial(_shown, quiet), figures=figures)
+            follow = follow or partial(_shown, quiet)
+            _train_in(directory, config, splits, learner, follow=follow, figures=figures, check=check)
     return load_run(directory, lambda path, trusted: load_model(path, trust=trust or trusted))
 
 
@@ -103,7 +109,7 @@ def load_model(run_path: str | Path, *, trust: bool = False) -> nn.Module:
 
 
 def _train_in(
-    directory: Path, config: Config, splits: Splits, learner: Learner, *, follow: Follow, figures: bool
+    directory: Path, config: Config, splits: Splits, learner: Learner, *, follow: Follow, figures: bool, check: bool
 ) -> None:
     """Train in a directory: from its last checkpoint if it has one, else from the start."""
     checkpoint = last_checkpoint(directory)
@@ -117,7 +123,9 @@ def _train_in(
         progress.say(describe(config, splits, learner, state))
         recording.say = progress.say
         plan, picture = checks_of(config, splits, learner), partial(_picture, directory, figures)
-        examination = examine(config, learner, placed, log, plan, tell=progress.found, picture=picture)
+        beforehand = partial(_tell_beforehand, progress) if check else None
+        told: dict[str, Any] = {"tell": progress.found, "picture": picture, "beforehand": beforehand}
+        examination = examine(config, splits, learner, placed, log, plan, **told)
         train, val = placed["train"], placed.get("val")
         snapshots = Snapshots(directory, snapshot_steps(steps, config.snapshots.count), learner.model)
         loop = Loop(learner, batches, train, val, length, state, recording, progress, examination, snapshots, directory)
@@ -134,6 +142,12 @@ def _train_in(
 
 def _shown(quiet: bool, directory: Path, total_steps: int, first_step: int) -> Quiet:
     return progress_for(quiet=quiet, total_steps=total_steps, first_step=first_step)
+
+
+def _tell_beforehand(progress: Quiet, found: Diagnosis) -> None:
+    for finding in found:
+        if finding.severity != "info":
+            progress.say(f"before training: {in_a_line(finding)}")
 
 
 def _illustrate(figures: bool, run: Run) -> dict[str, bytes]:

@@ -103,13 +103,62 @@ def test_check_tells_all_problems_of_all_files(capsys: pytest.CaptureFixture[str
     good, bad = tmp_path / "lr=0.1.yaml", tmp_path / "bad.yaml"  # a path with = in it is no override
     good.write_text("name: good\ndata: {kind: moons}\nmodel: {kind: mlp, hidden: [4]}\n")
     bad.write_text("name: bad\nsede: 1\ndata: {kind: mooons}\nmodel: {kind: mlp, hidden: [4]}\n")
-    assert cli.main(["check", str(bad), str(good), "missing"]) == 2
+    assert cli.main(["check", "--file-only", str(bad), str(good), "missing"]) == 2
     out, err = capsys.readouterr()
     assert out == f"{good}: ok\n"
     lines = err.splitlines()
     assert [line.startswith(f"{bad}:{row}:") for row, line in zip((2, 3), lines, strict=False)] == [True, True]
     assert lines[2].startswith("missing: no such file")
     assert lines[2].endswith("an override is written key=value")
+
+
+def test_check_tells_what_is_wrong_with_a_network(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    small = ["data.train_size=300", "training.epochs=1"]
+    assert cli.main(["check", "digits_mlp", "vanishing", *small[1:]]) == 0
+    out, _ = capsys.readouterr()
+    assert "vanishing: ok, 6 variants × 5 seeds\n" in out
+    assert "digits-mlp: nothing was found\nlooked for and not found: nonfinite_values, output_mismatch, " in out
+    assert "not judged, since training has not begun: learning_rate_too_high, not_learning, " in out
+
+    assert cli.main(["check", "vanishing_sigmoid", "moons_mlp", *small]) == 3
+    out, _ = capsys.readouterr()
+    assert out.startswith(
+        "vanishing_sigmoid: 1 finding\nERROR vanishing_gradients in linear1, linear2, linear3 and 15 "
+    )
+    assert "remedy: use ReLU with He's initialisation" in out
+    assert "[model.activation=relu model.init=kaiming_uniform]" in out
+    assert "step 0" not in out
+    assert "\nmoons-mlp: nothing was found\n" in out
+
+    bad, unreadable = tmp_path / "bad.yaml", tmp_path / "unreadable.yaml"
+    bad.write_text("name: bad\ndata: {kind: moons}\nmodel: {kind: mlpp, hidden: [4]}\n")
+    unreadable.write_text("name: x\ndata: {kind: csv, path: no.csv, target: y}\nmodel: {kind: mlp, hidden: [4]}\n")
+    assert cli.main(["check", str(bad), "vanishing_sigmoid", str(unreadable)]) == 2
+    out, err = capsys.readouterr()
+    assert "ERROR vanishing_gradients" in out  # what can be judged is judged
+    first, second = err.splitlines()
+    assert first.startswith(f"{bad}:3:15: model.kind: ")
+    assert second.startswith(f"{unreadable}: ")
+    assert "no.csv" in second
+    assert not list(tmp_path.glob("runs*"))
+
+
+def test_train_tells_what_is_wrong_before_it_trains(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    argv = ["train", "vanishing_sigmoid", "training.steps=3", "training.epochs=null", "--runs", str(tmp_path)]
+    assert cli.main(argv) == 0
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[1].startswith("before training: error vanishing_gradients in linear1")
+    assert not lines[0].startswith("before training")
+    assert cli.main([*argv, "--no-check"]) == 0
+    assert "before training" not in capsys.readouterr().err
+
+
+def test_a_bad_file_is_told_without_torch(tmp_path: Path) -> None:
+    bad = tmp_path / "bad.yaml"
+    bad.write_text("name: bad\n")
+    code = f"import sys; from nnvis import cli; cli.main(['check', {str(bad)!r}]); print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
 
 
 def test_train_prints_the_run_directory_last(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

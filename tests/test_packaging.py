@@ -44,7 +44,7 @@ def test_shipped_configs_are_found_by_name_where_it_is_installed(wheel: Path, tm
 
     assert run("-c", "import nnvis; print(nnvis.__file__)").startswith(str(site))
     configs = [path.stem for path in sorted((ROOT / "configs").glob("*.yaml"))]
-    assert run("-m", "nnvis", "check", *configs) == "".join(f"{name}: ok\n" for name in configs)
+    assert run("-m", "nnvis", "check", "--file-only", *configs) == "".join(f"{name}: ok\n" for name in configs)
     studies = [path.stem for path in sorted((ROOT / "configs" / "studies").glob("*.yaml"))]
     assert [line.partition(": ok, ")[0] for line in run("-m", "nnvis", "check", *studies).splitlines()] == studies
     # trains and draws: the tables of data and the style of the figures are there

@@ -47,7 +47,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_everything_in_a_fence_is_looked_at() -> None:
-    assert (len(SETUP), len(COMMANDS), len(CONFIGS)) == (5, 13, 3)
+    assert (len(SETUP), len(COMMANDS), len(CONFIGS)) == (5, 14, 3)
     assert {fence.language for fence in FENCES} == {"sh", "console", "yaml", "python", "text"}
 
 
@@ -112,6 +112,12 @@ def test_your_own_loop(folder: Path) -> None:
     done = subprocess.run([*module("nnvis"), "figures", "runs/mine"], cwd=folder, capture_output=True, text=True)
     assert "gradient_flow.png" in done.stdout
     assert load_run(folder / "runs" / "mine").layers["grad_norm"].steps.tolist() == [0, 10, 20]
+
+
+def test_checking_a_model_of_your_own() -> None:
+    position, example = next((i, fence.text) for i, fence in enumerate(FENCES) if "nnvis.check(" in fence.text)
+    done = subprocess.run([sys.executable, "-W", "error", "-c", example], capture_output=True, text=True, check=True)
+    assert done.stdout == FENCES[position + 1].text
 
 
 BY_LIBRARIES = """

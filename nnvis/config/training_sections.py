@@ -198,12 +198,14 @@ Symptom = Literal[
     "overfitting",
     "underfitting",
     "bad_initial_loss",
+    "constant_features",
     "unnormalized_inputs",
     "unnormalized_targets",
     "output_mismatch",
     "loss_mismatch",
     "bad_labels",
     "class_imbalance",
+    "shared_rows",
     "missing_nonlinearity",
 ]
 """What a diagnosis can find."""

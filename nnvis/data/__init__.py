@@ -11,6 +11,7 @@ Each kind has a builder (`loading.BUILDERS`) that returns all rows as a `Source`
 
 from nnvis.data.loading import load_splits
 from nnvis.data.scaling import Scaling
+from nnvis.data.sharing import shared_rows
 from nnvis.data.splits import Split, Splits
 
-__all__ = ["Scaling", "Split", "Splits", "load_splits"]
+__all__ = ["Scaling", "Split", "Splits", "load_splits", "shared_rows"]

@@ -10,16 +10,19 @@ A rule is a pure function `run -> list[Finding]` that raises `NotJudged` where t
     gradients.py    vanishing_gradients, zero_gradients, exploding_gradients
     units.py        dead_units, saturated_activations, symmetric_units
     fit.py          not_learning, underfitting, overfitting, learning_rate_too_high, bad_initial_loss
-    inputs.py       unnormalized_inputs, unnormalized_targets, class_imbalance, bad_labels
+    inputs.py       constant_features, unnormalized_inputs, unnormalized_targets, class_imbalance, shared_rows,
+                    bad_labels
     structure.py    output_mismatch, loss_mismatch, missing_nonlinearity
     evidence.py     what rules ask of a record: checks, progress, intervals, Holm's correction
     remedies.py     what can be done, by symptom
+    beforehand.py   the same symptoms before training, by the check of step 0 alone
 
 An `error` is a symptom with a consequence that lasts: no progress over the best predictor that does not see the inputs,
 at two checks in a row. Without the consequence a symptom is a warning, or a note (`info`).
 """
 
+from nnvis.diagnosis.beforehand import diagnose_beforehand
 from nnvis.diagnosis.diagnose import RULES, Diagnosis, diagnose
 from nnvis.diagnosis.evidence import NotJudged
 
-__all__ = ["RULES", "Diagnosis", "NotJudged", "diagnose"]
+__all__ = ["RULES", "Diagnosis", "NotJudged", "diagnose", "diagnose_beforehand"]

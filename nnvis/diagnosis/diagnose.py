@@ -8,7 +8,14 @@ from dataclasses import dataclass, field, replace
 from nnvis.diagnosis.evidence import NotJudged
 from nnvis.diagnosis.fit import bad_initial_loss, learning_rate_too_high, not_learning, overfitting, underfitting
 from nnvis.diagnosis.gradients import exploding_gradients, vanishing_gradients, zero_gradients
-from nnvis.diagnosis.inputs import bad_labels, class_imbalance, unnormalized_inputs, unnormalized_targets
+from nnvis.diagnosis.inputs import (
+    bad_labels,
+    class_imbalance,
+    constant_features,
+    shared_rows,
+    unnormalized_inputs,
+    unnormalized_targets,
+)
 from nnvis.diagnosis.nonfinite import nonfinite_values
 from nnvis.diagnosis.remedies import TREAT_CAUSES
 from nnvis.diagnosis.structure import loss_mismatch, missing_nonlinearity, output_mismatch
@@ -30,10 +37,12 @@ RULES: dict[str, Rule] = {
     "dead_units": dead_units,
     "saturated_activations": saturated_activations,
     "missing_nonlinearity": missing_nonlinearity,
+    "constant_features": constant_features,
     "unnormalized_inputs": unnormalized_inputs,
     "unnormalized_targets": unnormalized_targets,
     "learning_rate_too_high": learning_rate_too_high,
     "class_imbalance": class_imbalance,
+    "shared_rows": shared_rows,
     "not_learning": not_learning,
     "underfitting": underfitting,
     "overfitting": overfitting,
@@ -74,9 +83,14 @@ def diagnose(run: Run) -> Diagnosis:
 
     `figure` of a finding is the file in the run's directory that shows it, where that has been drawn.
     """
+    return judge(run, RULES)
+
+
+def judge(run: Run, rules: Mapping[str, Rule]) -> Diagnosis:
+    """All of these rules over a record."""
     findings: list[Finding] = []
     not_judged: dict[str, str] = {}
-    for symptom, rule in RULES.items():
+    for symptom, rule in rules.items():
         try:
             findings += rule(run)
         except NotJudged as reason:

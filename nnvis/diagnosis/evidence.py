@@ -30,6 +30,9 @@ BUDGET_SHARE = 0.2
 """After this share of its budget a network that learns has shown it."""
 
 
+NOT_BEGUN = "training has not begun"
+
+
 class NotJudged(Exception):  # noqa: N818 (not an error: the record cannot tell)
     """Why a rule cannot say anything about this record."""
 
@@ -142,6 +145,11 @@ def newest_step(run: Run) -> int:
     """The last step that anything is known of."""
     steps = [check.step for check in run.checks] + [int(s.steps[-1]) for s in run.scalars.values() if len(s.steps)]
     return max(steps, default=0)
+
+
+def not_begun(run: Run) -> bool:
+    """Whether all that is known is the check before the first update."""
+    return len(run.checks) == 1 and newest_step(run) == 0 and not ended(run)
 
 
 def require_late(run: Run) -> None:
@@ -376,7 +384,18 @@ def planned_rate(run: Run) -> float:
 
 def consequence(run: Run) -> tuple[Stuck | None, str]:
     """`stuck`, or the reason why that cannot be told."""
+    if not_begun(run):
+        return None, NOT_BEGUN
     try:
         return stuck(run), ""
     except NotJudged as reason:
         return None, str(reason)
+
+
+def what_follows(stuck: Stuck | None, unknown: str) -> str:
+    """The end of a sentence that tells a symptom: what it does to training. Nothing before that has begun."""
+    if unknown == NOT_BEGUN:
+        return ""
+    if stuck:
+        return f"; {stuck}"
+    return f"; whether it learns is not judged: {unknown}" if unknown else "; the network learns all the same"

@@ -27,6 +27,7 @@ from nnvis.diagnosis.evidence import (
     require_rows,
     row_losses,
     stuck,
+    what_follows,
 )
 from nnvis.diagnosis.remedies import remedies
 from nnvis.record.run import Run
@@ -258,7 +259,7 @@ def bad_initial_loss(run: Run, *, nats: float = 1.0, times: float = 2.0) -> list
             threshold=limit,
             evidence=(
                 f"before the first update the loss is {losses.mean():.4g}, {what} ({constant.mean():.4g} for the best "
-                f"constant output); {without or unknown or 'the network learns all the same'}"
+                f"constant output){what_follows(without, unknown)}"
             ),
             causes=("the output layer starts with large weights", "inputs or targets are not normalised"),
             remedies=remedies("bad_initial_loss"),

@@ -8,7 +8,6 @@ import numpy as np
 
 from nnvis.diagnosis.evidence import (
     NotJudged,
-    Stuck,
     at_start,
     broken,
     checks,
@@ -20,10 +19,13 @@ from nnvis.diagnosis.evidence import (
     names,
     p_below,
     rows_with_parameters,
+    what_follows,
 )
 from nnvis.diagnosis.remedies import remedies
 from nnvis.record.run import Run
 from nnvis.record.vocabulary import Check, Finding
+
+_THEN_BROKEN = "; then numbers were no longer finite"
 
 
 def vanishing_gradients(run: Run, *, limit: float = -3.0) -> list[Finding]:
@@ -44,8 +46,8 @@ def vanishing_gradients(run: Run, *, limit: float = -3.0) -> list[Finding]:
     lasting = stuck is not None and all(_first_log(check) < limit for check in last_two(run))
     evidence = (
         f"before the first update {names(start, known)[0]} gets {_times(ratio.mean)} of the gradient at the output "
-        f"(99% interval {_times(ratio.low)} to {_times(ratio.high)}), ×{math.exp(factor):.2g} a layer; "
-        f"{_what_follows(stuck, unknown)}"
+        f"(99% interval {_times(ratio.low)} to {_times(ratio.high)}), ×{math.exp(factor):.2g} a layer"
+        f"{what_follows(stuck, unknown)}"
     )
     return [
         Finding(
@@ -72,7 +74,7 @@ def zero_gradients(run: Run) -> list[Finding]:
     seen = checks(run)
     if len(seen) < 2:
         raise NotJudged("one check: two in a row are needed")
-    blocked = [_blocked(check) for check in seen]
+    blocked = [blocked_layers(check) for check in seen]
     for i in range(len(seen) - 1):
         if not (blocked[i] and blocked[i + 1]):
             continue
@@ -99,10 +101,10 @@ def zero_gradients(run: Run) -> list[Finding]:
                 value=0.0,
                 threshold=0.0,
                 evidence=(
-                    f"the gradient of {_layers(where)} is exactly 0 at step {seen[i].step:,} and at every check since "
-                    f"(last: step {seen[-1].step:,}); nothing can learn there; {_what_follows(stuck, unknown)}"
+                    f"the gradient of {few_names(where)} is exactly 0 at step {seen[i].step:,} and at every check "
+                    f"since (last: step {seen[-1].step:,}); nothing can learn there{what_follows(stuck, unknown)}"
                 ),
-                causes=_causes_of_zero(run, seen[-1]),
+                causes=causes_of_zero(run, seen[-1]),
                 remedies=remedies("zero_gradients"),
             )
         ]
@@ -158,8 +160,8 @@ def _exploding_at_start(run: Run, limit: float) -> list[Finding]:
             value=value.mean,
             threshold=limit,
             evidence=(
-                f"before the first update {what} (99% interval {_times(value.low)} to {_times(value.high)}); "
-                + ("then numbers were no longer finite" if is_broken else _what_follows(stuck, unknown))
+                f"before the first update {what} (99% interval {_times(value.low)} to {_times(value.high)})"
+                + (_THEN_BROKEN if is_broken else what_follows(stuck, unknown))
             ),
             causes=("the weights start too large for this depth",),
             remedies=remedies("exploding_gradients"),
@@ -199,19 +201,13 @@ def _exploding_later(run: Run, limit: float, sigmas: float, window: int = 20, su
             threshold=sigmas,
             evidence=(
                 f"at step {norms.steps[first]:,} the gradient's norm is {_times(grown)} its "
-                f"running median, and stays so for {sustained} measured steps; "
-                + ("then numbers were no longer finite" if is_broken else _what_follows(stuck, unknown))
+                f"running median, and stays so for {sustained} measured steps"
+                + (_THEN_BROKEN if is_broken else what_follows(stuck, unknown))
             ),
             causes=("the learning rate is too high",),
             remedies=remedies("exploding_gradients"),
         )
     ]
-
-
-def _what_follows(stuck: Stuck | None, unknown: str) -> str:
-    if stuck:
-        return str(stuck)
-    return f"whether it learns is not judged: {unknown}" if unknown else "the network learns all the same"
 
 
 def _times(log: float) -> str:
@@ -225,7 +221,8 @@ def _first_log(check: Check) -> float:
         return math.inf
 
 
-def _layers(where: tuple[str, ...]) -> str:
+def few_names(where: tuple[str, ...]) -> str:
+    """`3 layers (first … last)`, or the only one's name."""
     first, *others = where
     return f"{len(where)} layers ({first}{' … ' if len(others) > 1 else ', '}{others[-1]})" if others else first
 
@@ -236,7 +233,7 @@ def _frozen(check: Check) -> bool:
     return len(norms) > 1 and bool(np.isnan(norms[:-1]).all()) and not math.isnan(norms[-1])
 
 
-def _blocked(check: Check) -> tuple[str, ...] | None:
+def blocked_layers(check: Check) -> tuple[str, ...] | None:
     """The layers before the output, where the gradient of all their parameters is exactly 0; None elsewhere."""
     hidden = [i for i in rows_with_parameters(check) if check.facts["layers"][i]["trainable"]]
     gradients = check.values["diagnosis_parameter_grad_norm"]
@@ -247,7 +244,8 @@ def _blocked(check: Check) -> tuple[str, ...] | None:
     return names(check, before) if not np.nan_to_num(gradients[before]).any() else None
 
 
-def _causes_of_zero(run: Run, check: Check) -> tuple[str, ...]:
+def causes_of_zero(run: Run, check: Check) -> tuple[str, ...]:
+    """What blocks the gradient, nearest to the loss."""
     output = check.facts["output"]
     if output.get("activations", [""])[:1] == ["softmax"] and output.get("shape") == [1]:
         return ("softmax over a single output is always 1: its slope is 0",)

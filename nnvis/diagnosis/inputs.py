@@ -1,8 +1,11 @@
-"""Rules about data: inputs and targets far from 1, classes that hardly occur, labels that tell nothing."""
+"""Rules about data: inputs and targets far from 1, columns without a spread, rare classes, shared rows, bad labels."""
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
+from scipy.special import ndtri
 
 from nnvis.diagnosis.evidence import (
     NotJudged,
@@ -15,12 +18,86 @@ from nnvis.diagnosis.evidence import (
     last_two,
     linear_loss,
     spoilt_data,
+    what_follows,
 )
 from nnvis.diagnosis.remedies import remedies
 from nnvis.record.run import Run
 from nnvis.record.vocabulary import Finding
 
-_LEARNS = "the network learns all the same"
+
+def constant_features(run: Run) -> list[Finding]:
+    """Input features that are the same at every fixed row: exact. An error where all are: rows cannot be told apart.
+
+    A note in a table, where a column that tells nothing is usually a slip; nothing is said of images and sequences,
+    whose borders are often empty. Wrong of columns that are rarely filled: n rows show what 3/n of all have (95%).
+    """
+    facts = fact(run, "inputs")
+    if not facts or not facts.get("numbers") or "constant" not in facts:
+        raise NotJudged("the inputs are no floating numbers, or not known")
+    constant, features, rows = facts["constant"], facts["features"], fact(run, "rows")
+    if not constant or (constant < features and not facts["table"]):
+        return []
+    text = f"{constant:,} of {features:,} input features have the same value at all {rows:,} rows"
+    if constant == features:
+        text = f"the inputs of all {rows:,} rows are the same: the best output is the same for all"
+    cause = "a column that is empty, or was filled with one value"
+    return [
+        Finding(
+            symptom="constant_features",
+            severity="error" if constant == features else "info",
+            layers=(),
+            first_step=0,
+            value=float(constant),
+            threshold=0.0,
+            evidence=text,
+            causes=(cause,),
+            remedies=remedies("constant_features"),
+        )
+    ]
+
+
+def shared_rows(run: Run, *, level: float = 0.01, least: float = 0.01, grave: float = 0.1) -> list[Finding]:
+    """Rows of another split whose inputs are a training row's: more than duplicates within training explain.
+
+    Where rows are drawn one by one, a row of another split has a twin in training as often as a training row has
+    one among the others. More is a leak: a one-sided test of the two shares (99%; twice the variance of single rows,
+    since twins come in pairs), and 1% of the rows at least; an error from a tenth on, since the split then says little
+    about new rows. No more than that is a note. Wrong where the same inputs are meant to come again.
+    """
+    splits = fact(run, "shared_rows")
+    if not splits:
+        raise NotJudged("rows of other splits were not compared")
+    found: list[tuple[str, float, str]] = []
+    for split, counts in splits.items():
+        rows, twins = counts["rows"], counts["in_training"]
+        within = counts["duplicates"] / max(counts["training_rows"], 1)
+        share = twins / max(rows, 1)
+        if share < least:
+            continue
+        text = f"{twins:,} of {rows:,} rows of {split} ({share:.1%}) have the inputs of a training row"
+        text += f", against {within:.1%} of the training rows that have those of another one"
+        extra, pooled = share - within, (twins + counts["duplicates"]) / (rows + counts["training_rows"])
+        error = math.sqrt(2 * pooled * (1 - pooled) * (1 / rows + 1 / counts["training_rows"]))  # twins: twice as much
+        leaks = extra > ndtri(1 - level) * error
+        severity = ("error" if extra >= grave else "warning") if leaks and extra >= least else "info"
+        found.append((severity, share, text))
+    if not found:
+        return []
+    severity, share, _ = min(found, key=lambda one: ("error", "warning", "info").index(one[0]))
+    leak = "the same rows were put into both splits: copied before the split, or split by something else than rows"
+    return [
+        Finding(
+            symptom="shared_rows",
+            severity=severity,
+            layers=(),
+            first_step=0,
+            value=share,
+            threshold=least,
+            evidence="; ".join(text for *_, text in found),
+            causes=("the data hold duplicates",) if severity == "info" else (leak,),
+            remedies=remedies("shared_rows"),
+        )
+    ]
 
 
 def unnormalized_inputs(
@@ -63,8 +140,8 @@ def unnormalized_inputs(
             value=value,
             threshold=limit,
             evidence=(
-                f"{facts['features']:,} input features: {'; '.join(p[2] for p in problems)}; "
-                f"{stuck or unknown or 'the network learns all the same'}"
+                f"{facts['features']:,} input features: {'; '.join(p[2] for p in problems)}"
+                f"{what_follows(stuck, unknown)}"
             ),
             causes=("the inputs are not standardised",),
             remedies=remedies("unnormalized_inputs"),
@@ -107,7 +184,7 @@ def unnormalized_targets(run: Run, *, low: float = 0.03, high: float = 10.0, off
             threshold=limit,
             evidence=(
                 f"the targets lie between {facts['low']:.4g} and {facts['high']:.4g}: "
-                f"{'; '.join(p[2] for p in problems)}; {stuck or unknown or 'the network learns all the same'}"
+                f"{'; '.join(p[2] for p in problems)}{what_follows(stuck, unknown)}"
             ),
             causes=("the targets are not standardised",),
             remedies=remedies("unnormalized_targets"),
@@ -168,7 +245,7 @@ def bad_labels(run: Run) -> list[Finding]:
     if facts["distinct"] == 1 or sum(count > 0 for count in facts.get("counts", [1, 1])) == 1:
         # rows of nnvis's own are drawn from all; those of a watch may be sorted, or targets that no loss looks at
         drawn = bool(run.config) and fact(run, "loss", "kind") != "other"
-        text = f"the targets of all {fact(run, 'rows'):,} probe rows are the same; {stuck or unknown or _LEARNS}"
+        text = f"the targets of all {fact(run, 'rows'):,} probe rows are the same{what_follows(stuck, unknown)}"
         causes = ("the labels are broken", "the probe rows are sorted by class, or their targets are not used")
         severity = "error" if stuck or (drawn and unknown) else "warning"
         return [_bad_labels(run, severity, text, 1.0, causes)]

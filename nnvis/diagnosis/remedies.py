@@ -101,6 +101,20 @@ _BY_SYMPTOM: dict[str, tuple[Remedy, ...]] = {
     "missing_nonlinearity": (
         Remedy("put an activation between the layers", "without one, two layers are one", {"model.activation": "relu"}),
     ),
+    "constant_features": (
+        Remedy(
+            "leave them out, or look where their values went",
+            "a column without a spread tells rows apart by nothing",
+            {},
+        ),
+    ),
+    "shared_rows": (
+        Remedy(
+            "take out of one split what is in the other",
+            "a row that was trained on says nothing about new ones; duplicates go into one split together",
+            {},
+        ),
+    ),
     "class_imbalance": (Remedy("weight the classes, or draw rare rows more often", "the loss then feels them", {}),),
     "bad_labels": (
         Remedy(

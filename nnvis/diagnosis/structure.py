@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from nnvis.diagnosis.evidence import NotJudged, broken, checks, consequence, fact
+from nnvis.diagnosis.evidence import NotJudged, broken, checks, consequence, fact, what_follows
 from nnvis.diagnosis.remedies import remedies
 from nnvis.record.run import Run
 from nnvis.record.vocabulary import Finding
@@ -19,7 +19,6 @@ _OF_PROBABILITIES = (
 )
 _OF_NUMBERS = ("mean_squared_error", "mean_absolute_error", "other")
 _ORDER = ("info", "warning", "error")
-_LEARNS = "the network learns all the same"
 
 
 class Mismatch(NamedTuple):
@@ -54,7 +53,7 @@ def output_mismatch(run: Run, *, outside: float = 0.05) -> list[Finding]:
         without, unknown = consequence(run)
         text = "relu is the last operation before the loss: a negative output is 0 and gets no gradient"
         severity = "error" if without else "warning"
-        found.append(Mismatch(severity, f"{text}; {without or unknown or _LEARNS}", "relu as the output activation"))
+        found.append(Mismatch(severity, f"{text}{what_follows(without, unknown)}", "relu as the output activation"))
     return _finding("output_mismatch", checks(run)[0].layers[-1:], found)
 
 
@@ -113,7 +112,7 @@ def _one_for_many(run: Run, last: str, width: int) -> Iterator[Mismatch]:
         return
     if targets["whole"] and 2 < targets["distinct"] <= 20 and "counts" not in targets:
         without, unknown = consequence(run)
-        text = f"a single {last} output for {targets['distinct']} classes; {without or unknown or _LEARNS}"
+        text = f"a single {last} output for {targets['distinct']} classes{what_follows(without, unknown)}"
         severity = "error" if without else "warning" if unknown else "info"
         yield Mismatch(severity, text, "one output a class is missing", float(targets["distinct"]))
 
@@ -144,11 +143,11 @@ def _wrong_shapes(loss: dict[str, Any], targets: dict[str, Any], output: dict[st
 def _wrong_use(run: Run, loss: dict[str, Any], targets: dict[str, Any]) -> Iterator[Mismatch]:
     without, unknown = consequence(run)
     is_broken = broken(run)
-    then = str(without or ("then numbers were no longer finite" if is_broken else unknown or _LEARNS))
+    then = "; then numbers were no longer finite" if is_broken and not without else what_follows(without, unknown)
     if loss["reduction"] == "sum":
         text = "the loss is a sum over the rows: gradients, and so the learning rate, grow with the batch"
         too_large = is_broken or (without is not None and without.last.gain.high < -0.1)
-        yield Mismatch("error" if too_large else "info", f"{text}; {then}", "sum instead of mean")
+        yield Mismatch("error" if too_large else "info", f"{text}{then}", "sum instead of mean")
     if loss.get("unstable"):
         text = "the log of a probability of 0 is not finite: one sure and wrong row breaks the run"
         yield Mismatch("error" if is_broken else "warning", text, "softmax and log are computed apart")
@@ -156,7 +155,7 @@ def _wrong_use(run: Run, loss: dict[str, Any], targets: dict[str, Any]) -> Itera
         yield Mismatch("error", "the loss has the wrong sign: it falls as the outputs get worse", "the loss is negated")
     if loss["kind"] in ("mean_squared_error", "mean_absolute_error") and targets.get("counts"):
         text = f"{loss['kind'].replace('_', ' ')} for {len(targets['counts'])} classes"
-        yield Mismatch("error" if without else "info", f"{text}; {then}", "a loss for another task: for numbers")
+        yield Mismatch("error" if without else "info", f"{text}{then}", "a loss for another task: for numbers")
 
 
 def missing_nonlinearity(run: Run) -> list[Finding]:

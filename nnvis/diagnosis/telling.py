@@ -1,6 +1,7 @@
 """A diagnosis in words: for people (rich), for machines (JSON).
 
 print_diagnosis(run, found, console)
+in_a_line(finding)
 as_json(found)
 """
 
@@ -13,6 +14,7 @@ from rich.console import Console
 from rich.text import Text
 
 from nnvis.diagnosis.diagnose import Diagnosis
+from nnvis.diagnosis.evidence import not_begun
 from nnvis.record.files import plain
 from nnvis.record.run import Run
 from nnvis.record.vocabulary import Finding
@@ -23,11 +25,12 @@ _MOST_LAYERS = 3
 
 def print_diagnosis(run: Run, found: Diagnosis, console: Console) -> None:
     """What is wrong, where, since when; evidence, causes, remedies; then what was and was not judged."""
+    begun = not not_begun(run)
     say = lambda text, style="": console.print(Text(text, style=style), soft_wrap=not console.is_terminal)  # noqa: E731
     if not found.findings:
         say(f"{run.name}: nothing was found", "bold green")
     for finding in found:
-        console.print(_headline(finding))
+        console.print(_headline(finding, with_step=begun))
         say(f"  {finding.evidence}")
         for rank, cause in enumerate(finding.causes, 1):
             say(f"  cause {rank}: {cause}" if len(finding.causes) > 1 else f"  cause: {cause}")
@@ -51,15 +54,23 @@ def as_json(found: Diagnosis) -> dict[str, Any]:
     return plain({"findings": [asdict(finding) for finding in found], "not_judged": dict(found.not_judged)})
 
 
-def _headline(finding: Finding) -> Text:
+def in_a_line(finding: Finding) -> str:
+    """`warning unnormalized_inputs in linear1: …; do this first`."""
+    remedy = f"; {finding.remedies[0].title}" if finding.remedies else ""
+    return f"{finding.severity} {finding.symptom}{_where(finding)}: {finding.evidence}{remedy}"
+
+
+def _where(finding: Finding) -> str:
+    rest = len(finding.layers) - _MOST_LAYERS
+    shown = ", ".join(finding.layers[:_MOST_LAYERS]) + (f" and {rest} more" if rest > 0 else "")
+    return f" in {shown}" if finding.layers else ""
+
+
+def _headline(finding: Finding, *, with_step: bool) -> Text:
     line = Text(f"{finding.severity.upper()} ", style=_STYLES[finding.severity])
     line.append(finding.symptom, style="bold")
-    if finding.layers:
-        shown = ", ".join(finding.layers[:_MOST_LAYERS])
-        rest = len(finding.layers) - _MOST_LAYERS
-        line.append(f" in {shown}" + (f" and {rest} more" if rest > 0 else ""))
-    line.append(f", since step {finding.first_step:,}")
-    return line
+    line.append(_where(finding))
+    return line.append(f", since step {finding.first_step:,}") if with_step else line
 
 
 def _written(value: Any) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from nnvis.diagnosis.evidence import NotJudged, at_start, checks, consequence, fact, last_two, names
+from nnvis.diagnosis.evidence import NotJudged, at_start, checks, consequence, fact, last_two, names, what_follows
 from nnvis.diagnosis.remedies import remedies
 from nnvis.record.run import Run
 from nnvis.record.vocabulary import Check, Finding, FloatArray
@@ -25,7 +25,7 @@ def dead_units(run: Run, *, share: float = 0.5, more: float = 0.1) -> list[Findi
     start = checks(run)[0]
     began = start.values["diagnosis_flat_fraction"] if start.step == 0 else np.zeros(len(now))
     if not np.isfinite(now).any():
-        _require_modules(run)
+        require_modules(run)
         return []
     dying = (before > share) & (now > share) & ((now > began + more) | (now == 1))
     if not dying.any():
@@ -45,7 +45,7 @@ def dead_units(run: Run, *, share: float = 0.5, more: float = 0.1) -> list[Findi
             evidence=(
                 f"{now[worst]:.0%} of the units of {last.layers[worst]} have a slope of 0 at all {rows:,} probe rows "
                 f"(before the first update {began[worst]:.0%}; a unit that is on at over {3 / rows:.1%} of all rows "
-                f"would have shown); {stuck or unknown or 'the network learns all the same'}"
+                f"would have shown){what_follows(stuck, unknown)}"
             ),
             causes=("the learning rate is too high, and pushed units to where they are always off",)
             if now[worst] > began[worst] + more
@@ -62,16 +62,16 @@ def saturated_activations(run: Run, *, slope: float = 0.05, share: float = 0.5) 
     is left out: it may saturate on separable data. A fault only where the network makes no progress.
     """
     checked = last_two(run)
-    flat = np.array([_share_below(check, slope) for check in checked])
+    flat = np.array([share_below(check, slope) for check in checked])
     last = checked[-1]
     if not np.isfinite(flat).any():
-        _require_modules(run)
+        require_modules(run)
         return []
-    sick = (flat > share).all(axis=0) & ~_after_the_last_map(last)
+    sick = (flat > share).all(axis=0) & ~after_the_last_map(last)
     if not sick.any():
         return []
     start = checks(run)[0]
-    began = _share_below(start, slope)
+    began = share_below(start, slope)
     stuck, unknown = consequence(run)
     worst = int(np.argmax(np.where(sick, flat[-1], -1)))
     return [
@@ -84,8 +84,7 @@ def saturated_activations(run: Run, *, slope: float = 0.05, share: float = 0.5) 
             threshold=share,
             evidence=(
                 f"{flat[-1][worst]:.0%} of the units of {last.layers[worst]} have a mean slope below {slope:.0%} of "
-                f"the largest (before the first update {began[worst]:.0%}); "
-                f"{stuck or unknown or 'the network learns all the same'}"
+                f"the largest (before the first update {began[worst]:.0%}){what_follows(stuck, unknown)}"
             ),
             causes=("the weights start too large", "the inputs are far from 0")
             if began[worst] > share
@@ -126,8 +125,8 @@ def symmetric_units(run: Run, *, share: float = 0.5) -> list[Finding]:
             threshold=share,
             evidence=(
                 f"{always[-1][worst]:.0%} of the units of {last.layers[worst]} have a twin with the same incoming and "
-                f"outgoing weights at the start and still at step {last.step:,}: they do the work of one; "
-                f"{stuck or unknown or 'the network learns all the same'}"
+                f"outgoing weights at the start and still at step {last.step:,}: they do the work of one"
+                f"{what_follows(stuck, unknown)}"
             ),
             causes=("weights start the same: a constant initialisation, or units that were pruned to 0",),
             remedies=remedies("symmetric_units"),
@@ -135,7 +134,7 @@ def symmetric_units(run: Run, *, share: float = 0.5) -> list[Finding]:
     ]
 
 
-def _require_modules(run: Run) -> None:
+def require_modules(run: Run) -> None:
     """Raises NotJudged where the nonlinearities are functions that only the graph shows: no unit of theirs is seen."""
     operations = fact(run, "operations") or {}
     functions = [name for name in operations if name.lower() in _FUNCTIONS]
@@ -143,7 +142,7 @@ def _require_modules(run: Run) -> None:
         raise NotJudged(f"the nonlinearities ({', '.join(functions)}) are functions, not modules: no unit is seen")
 
 
-def _share_below(check: Check, slope: float) -> FloatArray:
+def share_below(check: Check, slope: float) -> FloatArray:
     """(L,) share of a bounded nonlinearity's units with a smaller mean slope, by the quantiles; NaN for others."""
     quantiles = check.values["diagnosis_slope_quantiles"]
     bounded = np.array([row["bounded"] and row["nonlinearity"] for row in check.facts["layers"]])
@@ -151,7 +150,7 @@ def _share_below(check: Check, slope: float) -> FloatArray:
     return np.where(bounded & np.isfinite(quantiles).all(axis=1), below, np.nan)
 
 
-def _after_the_last_map(check: Check) -> np.ndarray:
+def after_the_last_map(check: Check) -> np.ndarray:
     """(L,) whether a layer stands behind the last one with parameters: it is the output's."""
     with_parameters = [i for i, row in enumerate(check.facts["layers"]) if row["parameters"]]
     return np.arange(len(check.layers)) > (with_parameters[-1] if with_parameters else -1)
@@ -170,7 +169,7 @@ def _since(run: Run, quantity: str, where: np.ndarray, limit: float) -> int:
 def _first_saturated(run: Run, where: np.ndarray, slope: float, share: float) -> int:
     first = checks(run)[-1].step
     for check in reversed(checks(run)):
-        if not (_share_below(check, slope)[where] > share).any():
+        if not (share_below(check, slope)[where] > share).any():
             break
         first = check.step
     return first

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -73,6 +73,14 @@ class Rows(NamedTuple):
         return Rows(_cut(self.inputs, start, stop), _cut(self.targets, start, stop))
 
 
+def call(model: nn.Module, inputs: Any) -> Any:
+    """A model's outputs in its own number format; a tuple or dict of inputs is spread over its arguments."""
+    with torch.autocast(_device_type(model), enabled=False):
+        if isinstance(inputs, dict):
+            return model(**inputs)
+        return model(*inputs) if isinstance(inputs, tuple | list) else model(inputs)
+
+
 class Checker:
     """Fixed rows of a model, and what has to be computed of them once."""
 
@@ -88,11 +96,13 @@ class Checker:
         most_val_rows: int | None = None,
         gradient_rows: int = GRADIENT_ROWS,
         at_once: int = GRADIENT_ROWS,
+        known: Mapping[str, Any] | None = None,
     ) -> None:
         """`forward` calls the model, in autocast say. Of more than 1024 rows some are picked, always the same.
 
         `most_rows` and `most_val_rows`: at most so many, where that is known before; of them
         the first `gradient_rows` are those that gradients are taken of; the others are passed so many `at_once`.
+        `known`: facts about all rows of the data, told with those about the checked ones.
 
         `loss_fn` is called many times in a check. What a module holds is afterwards as it was; what a plain function
         keeps between its calls is not seen, and so not put back: make a module of it.
@@ -103,7 +113,7 @@ class Checker:
         self._model: nn.Module = inner.module if isinstance(inner, DistributedDataParallel) else inner
         self._loss_fn = loss_fn
         self._aside = nn.ModuleList([m for m in (self._model, loss_fn) if isinstance(m, nn.Module)])
-        self._forward = forward or self._call
+        self._forward = forward or partial(call, self._model)
         self._rows = rows.some(most_rows or MOST_ROWS)
         if len(self._rows) < LEAST_ROWS:
             raise ValueError(f"a check needs at least {LEAST_ROWS} rows, got {len(self._rows)}")
@@ -112,6 +122,7 @@ class Checker:
         self._most_rows, self._gradient_rows, self._at_once = most_rows, gradient_rows, at_once
         self._val = val.some(most_val_rows or MOST_ROWS) if val is not None and len(val) else None
         self._facts: dict[str, Any] = {}
+        self._known = dict(known or {})
         self._graph: Graph | None = None
         self._twins = True  # whether there were any, so that they have to be looked for again
         self._loss = LossFacts("")
@@ -152,12 +163,6 @@ class Checker:
         self._val = self._val.part(0, self._most_val_rows or count) if self._val is not None else None
         return self._rows
 
-    def _call(self, inputs: Any) -> Any:
-        with torch.autocast(_device_type(self._model), enabled=False):
-            if isinstance(inputs, dict):
-                return self._model(**inputs)
-            return self._model(*inputs) if isinstance(inputs, tuple | list) else self._model(inputs)
-
     def _with_gradients(self, rows: Rows, seen: _Seen) -> tuple[Any, Tensor, FloatArray]:
         """Outputs, loss, and the loss of these rows and of half of them."""
         with torch.enable_grad(), seen.looking(gradients=True):
@@ -170,7 +175,7 @@ class Checker:
                 self._graph = Graph(tensor, seen.affine)
             seen.affine = {}
             parameters = [p for p in self._model.parameters() if p.requires_grad]
-            sources = [*parameters, *(t for t in _tensors(inputs) if t.requires_grad)]
+            sources = [*parameters, *(t for t in tensors(inputs) if t.requires_grad)]
             if loss.requires_grad and sources:
                 with seen.parameters_looked_at(parameters):
                     torch.autograd.grad(loss, sources, allow_unused=True)
@@ -218,6 +223,7 @@ class Checker:
         self._loss = references.identify(self._loss_fn, outputs, targets)
         with torch.no_grad():
             self._facts = {
+                **self._known,
                 "rows": len(self._rows),
                 "most_rows": self._most_rows,
                 "gradient_rows": self._gradient_rows,
@@ -548,7 +554,9 @@ def _input_facts(inputs: Any) -> dict[str, Any]:
     sizes = sizes[sizes > 0]
     return {
         "numbers": True,
+        "table": inputs.dim() == 2,
         "features": x.shape[1],
+        "constant": int((x == x[0]).all(dim=0).sum()),
         "rms": float(x.square().mean().sqrt()),
         "mean_over_std": float(mean.norm() / spread.norm()) if float(spread.norm()) else math.inf,
         "largest_over_median_rms": float(sizes.max() / sizes.median()) if len(sizes) else 1.0,
@@ -664,7 +672,8 @@ def _made_like(container: Any, items: Any) -> Any:
     return type(container)(*items) if hasattr(container, "_fields") else type(container)(items)
 
 
-def _tensors(value: Any) -> list[Tensor]:
+def tensors(value: Any) -> list[Tensor]:
+    """Those in a tensor, tuple, list or dict, at any depth."""
     found: list[Tensor] = []
     _mapped(value, lambda t: found.append(t) or t)
     return found
@@ -683,7 +692,7 @@ def _joined(parts: list[Any]) -> Any:
 
 
 def _nonfinite(value: Any) -> int:
-    return sum(int(t.numel() - torch.isfinite(t).sum()) for t in _tensors(value))
+    return sum(int(t.numel() - torch.isfinite(t).sum()) for t in tensors(value))
 
 
 def _array(x: Tensor) -> FloatArray:

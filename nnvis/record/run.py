@@ -11,7 +11,7 @@ from __future__ import annotations
 import difflib
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -62,6 +62,19 @@ class Run:
         """How figures call the run: `digits-mlp/1-seed0`; the folder's name where it is no run of nnvis's own."""
         path = self.path.resolve()
         return f"{path.parent.name}/{path.name}" if re.fullmatch(r"\d+-seed\d+", path.name) else path.name
+
+    @classmethod
+    def of_checks(
+        cls,
+        path: Path,
+        checks: Sequence[Check],
+        *,
+        config: dict[str, Any] | None = None,
+        summary: dict[str, Any] | None = None,
+    ) -> Run:
+        """A run in memory, of which nothing is known but its checks."""
+        nothing: tuple[Any, ...] = Recorded(), Recorded(), Recorded(), (), ()
+        return cls(path, config or {}, summary or {}, *nothing, checks=tuple(checks))
 
     def to_frame(self) -> pandas.DataFrame:
         """A long pandas table: step, kind, quantity, layer, value, reason. Raises InputError without pandas."""

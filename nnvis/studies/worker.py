@@ -69,6 +69,7 @@ def perform(task: Task, tell: Tell, *, number: int = 0) -> Ended:
                 resume=_to_resume(task, tell) or False,
                 trust=task.trust,
                 figures=False,
+                check=False,
                 follow=follower.follow,
             )
         except KeyboardInterrupt:

@@ -10,12 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
-from nnvis.diagnosis import Diagnosis, diagnose
+from nnvis.diagnosis import Diagnosis, diagnose, diagnose_beforehand
 from nnvis.errors import InputError, RunError, tell
 from nnvis.probe.checks import Checker
 from nnvis.probe.schedule import Schedule
 from nnvis.record import Check, EventLog, Finding, Run, load_run, write_findings
-from nnvis.record.run import Recorded
 
 Picture = Callable[[Finding], bytes | None]
 
@@ -34,15 +33,17 @@ class Examination:
         stop_on: Collection[str] = (),
         tell: Callable[[str, str], None] = lambda symptom, text: None,
         picture: Picture = lambda finding: None,
+        beforehand: Callable[[Diagnosis], None] | None = None,
     ) -> None:
         """`earlier`: the checks of a run that goes on; `budget`: its updates, where known; `picture`: draws a PNG.
 
-        `tell` gets a finding's symptom, and a line that says all of it.
+        `tell` gets a finding's symptom, and a line that says all of it; `beforehand` what the check of step 0 says of
+        a network that has not begun to train. Nothing that training does depends on that.
         """
         self._checker, self._schedule, self._log = checker, schedule, log
         self._checks = list(earlier)
         self._budget, self._stop_on = budget, stop_on
-        self._tell, self._picture = tell, picture
+        self._tell, self._picture, self._beforehand = tell, picture, beforehand
         self._undrawn: list[Finding] = []
         self.stopped_by: Finding | None = None
         self.told = {finding.symptom for finding in self._certain()} if earlier else set[str]()
@@ -87,6 +88,8 @@ class Examination:
             self._log.check(check)
             self._checks.append(check)
             certain = self._certain()
+        if step == 0 and self._beforehand is not None:
+            self._beforehand(diagnose_beforehand(self._run()))
         for finding in certain:
             if finding.symptom not in self.told:
                 self.told.add(finding.symptom)
@@ -97,11 +100,11 @@ class Examination:
 
     def _certain(self) -> list[Finding]:
         """Errors, as far as the checks alone tell."""
-        path = self._log.path.parent
+        return [finding for finding in diagnose(self._run()) if finding.severity == "error"]
+
+    def _run(self) -> Run:
         summary = {} if self._budget is None else {"budget": self._budget}
-        checks = tuple(self._checks)
-        run = Run(path, {}, summary, Recorded(), Recorded(), Recorded(), network=(), findings=(), checks=checks)
-        return [finding for finding in diagnose(run) if finding.severity == "error"]
+        return Run.of_checks(self._log.path.parent, self._checks, summary=summary)
 
     def _announce(self, finding: Finding, step: int) -> None:
         self._tell(finding.symptom, f"step {step:,}: {finding.symptom}: {finding.evidence}")

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import cast
+from collections.abc import Callable, Mapping
+from typing import Any, cast
 
 import torch
 from torch import nn
 
 from nnvis.config import Config
-from nnvis.data import Splits
+from nnvis.data import Splits, shared_rows
+from nnvis.diagnosis import Diagnosis
 from nnvis.errors import InputError
 from nnvis.models import build_model
 from nnvis.probe.checks import GRADIENT_ROWS, LEAST_ROWS, Checker, Rows, has_running_statistics
@@ -116,8 +117,31 @@ def checks_of(config: Config, splits: Splits, learner: Learner) -> Plan | None:
     )
 
 
+def build_checker(
+    splits: Splits, learner: Learner, placed: dict[str, Placed], plan: Plan, facts: Mapping[str, Any] | None = None
+) -> Checker:
+    """What looks at fixed rows of the splits; `facts` of the first check, in a run that goes on."""
+    train, val = placed["train"], placed.get("val")
+    sizes = {"most_rows": plan.rows, "gradient_rows": plan.gradient_rows, "val_rows": plan.rows}
+    if facts:
+        sizes = {"gradient_rows": GRADIENT_ROWS, **facts}
+    return Checker(
+        learner.model,
+        learner.objective.function,
+        Rows(train.inputs, train.targets),
+        val=Rows(val.inputs, val.targets) if val else None,
+        forward=lambda inputs: learner.precision.run(learner.model, inputs),
+        most_rows=sizes.get("most_rows"),
+        most_val_rows=sizes.get("val_rows"),
+        gradient_rows=sizes["gradient_rows"],
+        at_once=plan.at_once,
+        known={"shared_rows": facts.get("shared_rows") if facts else shared_rows(splits)},
+    )
+
+
 def examine(
     config: Config,
+    splits: Splits,
     learner: Learner,
     placed: dict[str, Placed],
     log: EventLog,
@@ -125,28 +149,14 @@ def examine(
     *,
     tell: Callable[[str, str], None],
     picture: Picture,
+    beforehand: Callable[[Diagnosis], None] | None = None,
 ) -> Examination:
     """What looks at fixed rows of the splits while training runs; at nothing where that is off."""
     if plan is None:
         return Examination(None, Schedule(), log)
-    train, val = placed["train"], placed.get("val")
     earlier = load_run(log.path.parent).checks if log.last_step > 0 else ()
-    known = {"most_rows": plan.rows, "gradient_rows": plan.gradient_rows, "val_rows": plan.rows}
-    if earlier:
-        known = {"gradient_rows": GRADIENT_ROWS, **earlier[0].facts}
-    checker = Checker(
-        learner.model,
-        learner.objective.function,
-        Rows(train.inputs, train.targets),
-        val=Rows(val.inputs, val.targets) if val else None,
-        forward=lambda inputs: learner.precision.run(learner.model, inputs),
-        most_rows=known.get("most_rows"),
-        most_val_rows=known.get("val_rows"),
-        gradient_rows=known["gradient_rows"],
-        at_once=plan.at_once,
-    )
     return Examination(
-        checker,
+        build_checker(splits, learner, placed, plan, earlier[0].facts if earlier else None),
         Schedule(plan.steps),
         log,
         earlier=earlier,
@@ -154,6 +164,7 @@ def examine(
         stop_on=config.diagnosis.stop_on,
         tell=tell,
         picture=picture,
+        beforehand=beforehand,
     )
 
 

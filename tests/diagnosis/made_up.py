@@ -39,7 +39,9 @@ def facts(**changed: Any) -> dict[str, Any]:
         "layers": layers,
         "inputs": {
             "numbers": True,
+            "table": True,
             "features": 6,
+            "constant": 0,
             "rms": 1.0,
             "mean_over_std": 0.1,
             "largest_over_median_rms": 1.2,
@@ -60,6 +62,7 @@ def facts(**changed: Any) -> dict[str, Any]:
         "output": {"known": True, "shape": [CLASSES], "activations": [], "in_graph": True},
         "loss": {"kind": "cross_entropy", "scale": 1.0, "reduction": "mean", "broadcast": False},
         "affine_pairs": [],
+        "shared_rows": {"val": {"rows": 100, "in_training": 0, "training_rows": 400, "duplicates": 0}},
     }
     for key, value in changed.items():
         known[key] = {**known[key], **value} if isinstance(value, dict) else value

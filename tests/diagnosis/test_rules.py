@@ -35,6 +35,11 @@ def flat(share: float) -> dict[str, Any]:
     return {"diagnosis_flat_fraction": np.array([NAN, share, NAN, share, NAN])}
 
 
+def shared(twins: int, duplicates: int = 0) -> dict[str, Any]:
+    """So many of 100 validation rows are training rows; so many of 400 training rows are there twice."""
+    return {"val": {"rows": 100, "in_training": twins, "training_rows": 400, "duplicates": duplicates}}
+
+
 VANISHING = {"diagnosis_activation_grad_norm": gradients(1e-6, 1e-5, 1e-3, 1e-2, 1)}
 EXPLODING = {"diagnosis_activation_grad_norm": gradients(1e4, 1e3, 1e2, 10, 1)}
 BLOCKED = {"diagnosis_parameter_grad_norm": np.array([0, NAN, 0, NAN, 1.0])}
@@ -94,6 +99,11 @@ SICK: list[tuple[str, Run, str]] = [
         "warning",
     ),
     ("class_imbalance", record(known=facts(targets={"counts": [130, 130, 130, 10]}), everywhere=RARE), "warning"),
+    ("constant_features", record(known=facts(inputs={"constant": 1})), "info"),
+    ("constant_features", record(known=facts(inputs={"constant": 6})), "error"),
+    ("shared_rows", record(known=facts(shared_rows=shared(50))), "error"),
+    ("shared_rows", record(known=facts(shared_rows=shared(5))), "warning"),
+    ("shared_rows", record(known=facts(shared_rows=shared(50, duplicates=200))), "info"),
     ("bad_labels", record(STUCK, facts(targets={"distinct": 1, "counts": [400, 0, 0, 0]})), "error"),
     (
         "bad_labels",
@@ -157,6 +167,8 @@ HEALTHY: list[tuple[str, str, Run]] = [
     ("not_learning", "before a fifth of the budget", record(STUCK, summary={"budget": 40_000})),
     ("not_learning", "one check without progress", record((1.0, 0.8, 0.8, 0.8, 1.0))),
     ("unnormalized_inputs", "a norm comes first", record(STUCK, facts(inputs={"rms": 200.0}, layers=[{**facts()["layers"][0], "norm": True}, *facts()["layers"][1:]]))),  # noqa: E501
+    ("constant_features", "the border of images", record(known=facts(inputs={"constant": 3, "table": False}))),
+    ("shared_rows", "one twin among a hundred thousand", record(known=facts(shared_rows={"val": {"rows": 10**5, "in_training": 1, "training_rows": 10**6, "duplicates": 20}}))),  # noqa: E501
     ("bad_initial_loss", "half a nat above", record((1 + 0.5 / CONSTANT, 0.5, 0.3, 0.2, 0.1))),
     ("output_mismatch", "log softmax before nll", record(known=facts(output={"activations": ["logsoftmax"]}, loss={"kind": "nll"}))),  # noqa: E501
     ("output_mismatch", "sigmoid and targets in [0, 1]", record(known=regression(low=0.0, high=1.0) | {"output": facts(output={"activations": ["sigmoid"], "shape": [1]})["output"]})),  # noqa: E501
@@ -281,6 +293,20 @@ def test_under_the_null_hypothesis_layers_fall_as_seldom_as_promised() -> None:
     random = np.random.default_rng(0)
     alarms = [bool(holm(p_below(random.normal(-3, 0.3, (20, BATCHES)), -3)).any()) for _ in range(2000)]
     assert np.mean(alarms) < 0.01 + 3 * math.sqrt(0.01 * 0.99 / 2000)
+
+
+def test_duplicates_that_fell_into_both_splits_are_a_leak_as_seldom_as_promised() -> None:
+    """200 rows, each of them twice or three times, and split at random, as `nnvis.data` splits."""
+    random = np.random.default_rng(0)
+    alarms = []
+    for _ in range(500):
+        rows = random.permutation(np.repeat(np.arange(200), random.integers(2, 4)))
+        val, train = np.split(rows, [len(rows) * 3 // 10])
+        _, inverse, counts = np.unique(train, return_inverse=True, return_counts=True)
+        found = shared(int(np.isin(val, train).sum()), int((counts[inverse] > 1).sum()))
+        found["val"] |= {"rows": len(val), "training_rows": len(train)}
+        alarms.append(only(record(known=facts(shared_rows=found)), "shared_rows").severity != "info")
+    assert np.mean(alarms) <= 0.01 + 3 * math.sqrt(0.01 * 0.99 / 500)
 
 
 def test_noise_is_not_taken_for_progress_nor_progress_for_noise() -> None:

@@ -2,6 +2,7 @@
 
 python tests/fault_cases train RECORDS [--seeds 5] [--only 'at_*'] [--seconds 240] [--facts FILE]
 python tests/fault_cases score RECORDS [--details] [--facts FILE]
+python tests/fault_cases check [--seeds 5] [--only 'at_*']      # before any training: needs no records
 
 `train` writes RECORDS/CASE/SEED and leaves alone what is there; after --seconds it begins no further run.
 """
@@ -15,6 +16,7 @@ import time
 from pathlib import Path
 
 import torch
+from fault_checking import check_cases
 from fault_facts import FACTS, Case, held_out, read_facts
 from fault_scoring import score
 from fault_training import train_case
@@ -24,8 +26,8 @@ HEALED_SEEDS = 2  # enough for what a healed run reaches
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="tests/fault_cases", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("action", choices=("train", "score"))
-    parser.add_argument("records", type=Path)
+    parser.add_argument("action", choices=("train", "score", "check"))
+    parser.add_argument("records", type=Path, nargs="?")
     parser.add_argument("--facts", type=Path, default=FACTS)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--only", default="*")
@@ -34,7 +36,12 @@ def main() -> None:
     arguments = parser.parse_args()
     facts = read_facts(arguments.facts)
     cases = {name: case for name, case in facts.items() if fnmatch.fnmatch(name, arguments.only)}
-    if arguments.action == "train":
+    if arguments.action == "check":
+        torch.set_num_threads(1)
+        print(check_cases(cases, arguments.seeds, held_out(facts)).table())
+    elif arguments.records is None:
+        parser.error("name the folder of the records")
+    elif arguments.action == "train":
         torch.set_num_threads(1)
         train(cases, arguments.seeds, arguments.records, arguments.seconds)
     else:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from fault_checking import NOT_YET, ONE_BATCH, check_case, check_cases
 from fault_data import make_data
 from fault_facts import Case, held_out, read_facts
 from fault_parts import (
@@ -242,6 +243,35 @@ def test_when_a_cause_is_named() -> None:
     assert names(finding("vanishing_gradients", "sigmoid's slope is at most 1/4"), "vanishing_gradient")
     assert not names(finding("vanishing_gradients", "a", "b", "c", "sigmoid's slope"), "vanishing_gradient")
     assert not names(finding("overfitting", "the learning rate is too high"), "lr_too_high")
+
+
+def test_every_root_cause_is_seen_before_training_or_there_is_a_reason_why_not(facts: dict[str, Case]) -> None:
+    labels = {label for case in facts.values() for label in case.label} - {"healthy"}
+    shown = {label for labels in ONE_BATCH.values() for label in labels}
+    assert not shown & NOT_YET.keys()
+    assert labels <= shown | NOT_YET.keys()
+    assert shown <= EXPECTED.keys()
+
+
+def test_a_case_is_checked_before_any_training(facts: dict[str, Case]) -> None:
+    sick, well = (check_case(facts[name], 0) for name in ("mu_66407123", "mu_66407123_fixed"))
+    assert sick.due == ("wrong_output_activation",)
+    assert sick.found("wrong_output_activation")
+    assert not well.errors
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_how_much_is_found_before_any_training(facts: dict[str, Case]) -> None:
+    without_files = not Path(DEBIAN_FOLDER).exists()
+    heavy = ("fashion_mnist", "small_images")
+    cases = {name: case for name, case in facts.items() if not (without_files and case.data["recipe"] in heavy)}
+    checks = check_cases(cases, 2, held_out(facts))
+    table = checks.table()
+    print(table)
+    assert len(checks.due) >= 40, table
+    assert all(run.found(label) for run, label in checks.due), table
+    assert not any(run.errors for run in (*checks.healthy, *checks.healed)), table
 
 
 @pytest.mark.slow
