@@ -6,10 +6,13 @@ plane = random_plane(landscape, seed=0)                         # two filter-nor
 plane, way = plane_of_training(landscape, subject.snapshots())  # the two components that hold most of the path
 loss_surface(landscape, plane, x, y)                            # (len(y), len(x)), nothing about `subject` changes
 losses_at(landscape, plane, way.points)                         # (T,), where the path runs in the plane
+
+surface_of, trail_of, seen_of                                   # the same as the figures take it
 """
 
 from __future__ import annotations
 
+import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -20,6 +23,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
 from nnvis.errors import InputError
+from nnvis.figures.landscape import Seen, Surface, Trail
 from nnvis.lessons.passes import LossFunction, in_float64, laid_open
 from nnvis.lessons.subject import Subject
 from nnvis.record.vocabulary import FloatArray, IntArray
@@ -27,6 +31,8 @@ from nnvis.training.randomness import untouched
 from nnvis.training.snapshots import Snapshot
 
 ROWS = 512
+SIDES = (51, 31, 21)  # points along a side; odd, so that one is the centre
+_PATIENCE_S = 45.0
 _NUMBERS = 2**17  # of input at most, and 64 rows at least: a step of training holds no more
 # On a CPU a network of some size keeps the cores busy by itself. Measured with 512 rows: 354 parameters take 0.37 ms a
 # point alone and 0.30 side by side, 1,441 take 0.17 and 0.08; but 301,066 take 10 and 13, a CNN of 36,234 103 and 127.
@@ -260,6 +266,50 @@ def window_of(points: FloatArray, margin: float = 0.3, slimmest: float = 0.5) ->
     half = np.maximum(half, slimmest * half.max())
     middle = (low + high) / 2
     return np.array([middle[0] - half[0], middle[0] + half[0]]), np.array([middle[1] - half[1], middle[1] + half[1]])
+
+
+def surface_of(
+    landscape: Landscape, plane: Plane, x: FloatArray, y: FloatArray, points: int | None, tell: Tell
+) -> Surface:
+    """The landscape between the ends (2,) of the axes, at `points` × `points` places.
+
+    Left out, it is the most of 51, 31 and 21 that takes less than about a minute here, by the time of one point.
+    """
+    if points is None:
+        begin = time.perf_counter()
+        landscape.loss_at(plane.at((x[0], y[0])))
+        one_s = time.perf_counter() - begin
+        points = next((side for side in SIDES[:-1] if side**2 * one_s < _PATIENCE_S), SIDES[-1])
+    x, y = np.linspace(*x, points), np.linspace(*y, points)
+    return Surface(x, y, loss_surface(landscape, plane, x, y, tell))
+
+
+def trail_of(landscape: Landscape, plane: Plane, way: Way, snapshots: Sequence[Snapshot]) -> Trail:
+    """The way that training went, with the losses there."""
+    assert plane.explained is not None
+    in_plane, own = losses_at(landscape, plane, way.points), losses_of(landscape, snapshots)
+    return Trail(way.steps, way.points, way.distances, in_plane, own, plane.explained)
+
+
+def seen_of(subject: Subject, landscape: Landscape, statistics: str = "") -> Seen:
+    """What the figures say of the landscape."""
+    assert subject.config.loss is not None
+    return Seen(
+        name=subject.name,
+        trained=subject.run is not None,
+        loss=subject.config.loss.kind,
+        rows=landscape.rows,
+        all_rows=len(subject.splits.train),
+        parameters=len(landscape.weights),
+        centre=landscape.loss_at(landscape.weights),
+        statistics=statistics if landscape.normalizes else "",
+    )
+
+
+def running_loss(subject: Subject, landscape: Landscape) -> float:
+    """The loss of the same rows as the run sees it: with the running statistics of its batch norms."""
+    with torch.no_grad(), untouched(torch.device("cpu")):
+        return float(landscape.loss_function(laid_open(subject.model)(landscape.inputs), landscape.targets))
 
 
 def _together(landscape: Landscape, plane: Plane, points: FloatArray) -> FloatArray | None:
