@@ -262,17 +262,29 @@ def explain(argv: Sequence[str]) -> int:
     parser.add_argument("--sample", type=int, default=0, metavar="K", help="row of the training split (default: 0)")
     parser.add_argument("--weight", metavar="LAYER:ROW,COL", help="the weight whose derivative is taken apart")
     parser.add_argument("--neuron", metavar="LAYER:INDEX", help="the neuron whose sum is written out")
+    parser.add_argument(
+        "--points",
+        type=int,
+        metavar="N",
+        help="points along each side of a landscape (default: 51, fewer where that takes minutes)",
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, metavar="N", help="of random directions and batches (default: 0)"
+    )
     parser.add_argument("--out", type=Path, metavar="DIR", help="where figures go (default: explained/NAME)")
     options = parser.parse_intermixed_args(argv)
     sources, overrides = _split_words(options.words)
     source = _only(parser, sources)
+    if options.points is not None and options.points < 3:
+        parser.error("--points must be 3 or more")
     from rich.console import Console
 
     from nnvis.lessons import Wish, open_subject, show, topics_of
 
     topics = topics_of(options.show)
     subject = open_subject(source, overrides, trust=options.trust)
-    wish, console = Wish(options.sample, options.weight, options.neuron), Console(highlight=False)
+    wish = Wish(options.sample, options.weight, options.neuron, options.points, options.seed)
+    console = Console(highlight=False)
     print("", *show(subject, topics, wish, console, options.out or Path("explained") / subject.name), sep="\n")
     return DONE
 

@@ -9,18 +9,40 @@ see, and yields the files. It raises InputError, with what would work, for a net
 
 from __future__ import annotations
 
+import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 from rich.console import Console
+from rich.progress import Progress
 
 from nnvis.config.problems import among
 from nnvis.errors import InputError
+from nnvis.figures.landscape import descent_batches, descent_rates, random_landscape, training_landscape
+from nnvis.figures.style import save
+from nnvis.figures.words import number
+from nnvis.lessons import descent as descending
 from nnvis.lessons.drawing import draw
 from nnvis.lessons.explaining import explain
+from nnvis.lessons.landscape import (
+    Tell,
+    landscape_of,
+    plane_of_training,
+    random_plane,
+    running_loss,
+    seen_of,
+    surface_of,
+    trail_of,
+    window_of,
+)
 from nnvis.lessons.subject import Subject
 from nnvis.lessons.telling import tell
+
+_LINES_EVERY_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -30,6 +52,8 @@ class Wish:
     sample: int = 0  # row of the training split
     weight: str | None = None  # LAYER:ROW,COL
     neuron: str | None = None  # LAYER:INDEX
+    points: int | None = None  # along each side of a landscape; as many as take less than a minute
+    seed: int = 0  # of what is drawn at random: directions, batches
 
 
 Topic = Callable[[Subject, Wish, Console, Path], Iterator[Path]]
@@ -42,7 +66,77 @@ def passes(subject: Subject, wish: Wish, console: Console, folder: Path) -> Iter
     yield from draw(explanation, folder)
 
 
-TOPICS: dict[str, Topic] = {"passes": passes}
+def landscape(subject: Subject, wish: Wish, console: Console, folder: Path) -> Iterator[Path]:
+    """The loss around the weights, and in the plane of training with the path that it took."""
+    snapshots, scene = subject.snapshots(), landscape_of(subject)
+    seen = seen_of(subject, scene)
+    say = lambda text: console.print(text, soft_wrap=True, markup=False)  # noqa: E731
+    say(
+        f"landscape: the loss of {seen.rows:,} training rows is {number(seen.centre, 6)} at the weights {subject.state}"
+    )
+    if scene.normalizes:
+        seen = replace(
+            seen,
+            statistics="Batch norm takes the statistics of these rows at every point: the running ones belong to the "
+            f"run's weights alone, where the loss is {number(running_loss(subject, scene))} with them.",
+        )
+    plane = random_plane(scene, wish.seed)
+    with _counting("around the weights") as told:
+        surface = surface_of(scene, plane, np.array([-1.0, 1.0]), np.array([-1.0, 1.0]), wish.points, told)
+    yield save(random_landscape(surface, seen, wish.seed), folder / "landscape.png")
+    if not snapshots:
+        source = subject.run / "config.yaml" if subject.run else "CONFIG"
+        what = "this run has" if subject.run else "an untrained network has"
+        say(
+            f"the path of training is left out: {what} no snapshots; nnvis train {source} snapshots.count=40 takes them"
+        )
+        return
+    try:
+        plane, way = plane_of_training(scene, snapshots)
+    except InputError as error:
+        say(f"the path of training is left out: {error}")
+        return
+    with _counting("in the plane of training") as told:
+        surface = surface_of(scene, plane, *window_of(way.points), wish.points, told)
+    trail = trail_of(scene, plane, way, snapshots)
+    yield save(training_landscape(surface, trail, seen), folder / "landscape_path.png")
+
+
+def descent(subject: Subject, wish: Wish, console: Console, folder: Path) -> Iterator[Path]:
+    """Gradient descent on one landscape: three learning rates; full batch, mini-batch, single samples."""
+    subject = descending.starting(subject)
+    scene = landscape_of(subject, statistics="fixed")
+    seen = seen_of(
+        subject, scene, "Batch norm keeps the statistics that these rows have at the start: no row depends on others."
+    )
+    plane = descending.first_plane(scene)
+    basin = descending.basin_of(scene, plane)
+    say = lambda text: console.print(text, soft_wrap=True, markup=False)  # noqa: E731
+    say(
+        f"descent from loss {number(seen.centre, 6)}; the lowest point found in its plane has {number(basin.loss, 6)}; "
+        f"largest curvature {number(basin.curvature_at_start)} at the start, {number(basin.curvature_at_lowest)} there"
+    )
+    rates, batches = (
+        descending.by_rate(scene, plane, basin),
+        descending.by_batch(scene, plane, basin, wish.seed),
+    )
+    for each in [*rates, *batches]:
+        say(
+            f"  {each.label:<15} lr {number(each.rate):<9} {each.rows:>4,} rows × {each.updates} updates: loss "
+            f"{number(float(each.losses[-1]), 6)}"
+        )
+    for name, paths in (("rates", rates), ("batches", batches)):
+        x, y = descending.window(basin, paths)
+        with _counting(f"descent, {name}") as told:
+            surface = surface_of(scene, plane, x, y, wish.points, told)
+        if name == "rates":
+            fig = descent_rates(surface, paths, seen, (basin.curvature_at_start, basin.curvature_at_lowest))
+        else:
+            fig = descent_batches(surface, paths, seen)
+        yield save(fig, folder / f"descent_{name}.png")
+
+
+TOPICS: dict[str, Topic] = {"passes": passes, "landscape": landscape, "descent": descent}
 """By name, in the order in which a newcomer meets them."""
 
 
@@ -69,3 +163,22 @@ def show(subject: Subject, topics: Sequence[str], wish: Wish, console: Console, 
                 raise
             console.print(f"{topic}: left out: {error}", style="dim", markup=False)
     return files
+
+
+@contextmanager
+def _counting(what: str) -> Iterator[Tell]:
+    """Tells on stderr how many points are done: a bar on a terminal; elsewhere a line every ten seconds."""
+    if sys.stderr.isatty():
+        with Progress(console=Console(stderr=True), transient=True) as bar:
+            task = bar.add_task(what, total=None)
+            yield lambda done, total: bar.update(task, completed=done, total=total)
+        return
+    told = time.perf_counter()
+
+    def line(done: int, total: int) -> None:
+        nonlocal told
+        if time.perf_counter() - told >= _LINES_EVERY_S:
+            told = time.perf_counter()
+            print(f"{what}: {done:,} of {total:,} points", file=sys.stderr, flush=True)
+
+    yield line
