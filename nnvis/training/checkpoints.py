@@ -43,10 +43,13 @@ def save_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
             unfinished.unlink(missing_ok=True)
 
 
-def load_checkpoint(path: Path) -> dict[str, Any]:
-    """The dictionary in a checkpoint, its tensors on the CPU. Raises InputError where there is none to read."""
+def load_checkpoint(path: Path, *, mapped: bool = False) -> dict[str, Any]:
+    """The dictionary in a checkpoint, its tensors on the CPU. Raises InputError where there is none to read.
+
+    `mapped`: the tensors stay in the file until they are read, and take no memory.
+    """
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except FileNotFoundError:
         raise InputError(f"{path}: there is no such checkpoint; the run has not saved one yet") from None
     except (OSError, RuntimeError, pickle.UnpicklingError) as error:

@@ -54,6 +54,10 @@ class Snapshots:
 
 
 def load_snapshots(directory: Path) -> list[Snapshot]:
-    """A run's snapshots, the first step first; empty where it has none. Raises InputError for a damaged one."""
+    """A run's snapshots, the first step first; empty where it has none. Raises InputError for a damaged one.
+
+    The tensors stay in the files until they are read: all the snapshots together take no memory.
+    """
     files = sorted((directory / FOLDER).glob("*.pt"))
-    return [Snapshot(content["step"], content["model"]) for content in map(load_checkpoint, files)]
+    contents = (load_checkpoint(file, mapped=True) for file in files)
+    return [Snapshot(content["step"], content["model"]) for content in contents]
