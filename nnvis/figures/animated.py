@@ -19,11 +19,11 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.colors import BoundaryNorm, Normalize, to_rgb
+from matplotlib.image import AxesImage
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from matplotlib.text import Text
-from matplotlib.ticker import MaxNLocator
-
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import ArrayLike
 
 from nnvis.figures.facts import wants_log
@@ -38,9 +38,10 @@ Show = Callable[[int], None]
 COLUMNS = 5  # of nodes, before the middle ones are left out
 TILES = 6  # of weights, before the middle ones are left out
 # Okabe & Ito's and two more, apart in lightness as well; from the eleventh class on they come again.
-_CLASSES = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#000000", "#999933", "#882255", "#999999")
+CLASSES = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#000000", "#999933", "#882255", "#999999")
 _BANDS = 6  # of confidence
 _LEVELS = 15  # of the landscape
+_SPOT = 0.05  # of an axis: within so little the names of classes would cover each other
 
 
 # ---------------------------------------------------------------- what the network does
@@ -125,7 +126,7 @@ def draw_region(ax: Axes, region: Region) -> Show:
 def class_ground(shares: FloatArray) -> FloatArray:
     """(H, G, 3): the colour of the likeliest of K classes (K, H, G), white where all are alike, in bands."""
     colours = np.array([to_rgb(class_colour(k)) for k in range(len(shares))])
-    finite = np.isfinite(shares).all(axis=0)
+    finite = np.asarray(np.isfinite(shares).all(axis=0))
     shares = np.where(finite, shares, 0)
     sure = (shares.max(axis=0) * len(shares) - 1) / (len(shares) - 1)  # 0: alike, 1: certain
     alpha = 0.5 * np.ceil(np.clip(sure, 0, 1) * _BANDS)[..., None] / _BANDS
@@ -141,7 +142,7 @@ def output_ground(values: FloatArray, norm: Normalize) -> FloatArray:
 
 def class_colour(k: int) -> str:
     """The colour of a class."""
-    return _CLASSES[k % len(_CLASSES)]
+    return CLASSES[k % len(CLASSES)]
 
 
 def _margins(shares: FloatArray) -> list[FloatArray]:
@@ -165,9 +166,9 @@ def draw_cloud(ax: Axes, cloud: Cloud) -> Show:
     flat = finite.reshape(-1, 2) if len(finite) else np.zeros((1, 2))
     first, second = (percent(share) for share in cloud.explained)
     ax.set(
-        title=f"classes, as {shorten([cloud.layer], 16)[0]} sees them",
-        xlabel=f"1st component ({first} of the variance)",
-        ylabel=f"2nd component ({second})",
+        title=f"what {shorten([cloud.layer], 16)[0]} gets, by class",
+        xlabel=f"PC 1 ({first} of the variance)",
+        ylabel=f"PC 2 ({second})",
         xlim=linear_limits(flat[:, 0], 1e-12),
         ylim=linear_limits(flat[:, 1], 1e-12),
     )
@@ -180,15 +181,21 @@ def draw_cloud(ax: Axes, cloud: Cloud) -> Show:
     ]
     _keep_out_of_layout(names)
     missing = _note(ax)
+    sides, middle = np.array([np.ptp(ax.get_xlim()), np.ptp(ax.get_ylim())]), float(np.mean(ax.get_ylim()))
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.set_major_locator(MaxNLocator(4))
+        axis.set_major_formatter(FuncFormatter(lambda value, _: number(value, 2)))
 
     def show(i: int) -> None:
         usable = bool(np.isfinite(cloud.points[i]).all())
-        missing.set_text("" if usable else "no finite numbers")
+        alike = usable and bool((np.ptp(cloud.points[i], axis=0) < _SPOT * sides).all())
+        missing.set_text("all rows on one spot" if alike else "" if usable else "no finite numbers")
+        missing.set_y(0.12 if usable and np.median(cloud.points[i][:, 1]) > middle else 0.97)
         for k, (rows, name) in enumerate(zip(drawn, names, strict=True)):
             here = cloud.points[i][cloud.targets == k]
             visible = usable and len(here) > 0
             rows.set_visible(visible)
-            name.set_visible(visible)
+            name.set_visible(visible and not alike)
             if visible:
                 rows.set_offsets(here)  # type: ignore[attr-defined]
                 name.set_position(tuple(np.median(here, axis=0)))
@@ -227,20 +234,23 @@ class Weights:
 
 
 def draw_network(ax: Axes, layers: Sequence[Weights], *, chain: bool, gradients: bool) -> Show:
-    """Weights, or their gradients: orange above 0, purple below. Gradients go by powers of ten.
+    """Weights, or their gradients: orange above 0, purple below; as edges of a `chain` of Linear layers, else as cells.
 
-    A `chain` of Linear layers as edges between nodes; of other networks each layer's weights as cells.
+    Weights go by the largest of their layer, so that each layer's change is seen; gradients by powers of ten below the
+    largest of all, so that layers which get less of it are seen to.
     """
     ax.set_title("gradients ∂L/∂w" if gradients else "weights w")
     ax.axis("off")
     kept = kept_of(len(layers), (COLUMNS - 1) if chain else TILES)
     values = [layers[i].gradients if gradients else layers[i].weights for i in kept]
-    sizes = np.concatenate([np.abs(one[np.isfinite(one) & (one != 0)]) for one in values])
-    largest = float(sizes.max(initial=0))
-    decades = max(-float(np.log10(np.quantile(sizes, 0.05) / largest)), 1.0) if gradients and len(sizes) else 0.0
+    sizes = [np.abs(one[np.isfinite(one) & (one != 0)]) for one in values]
+    tops = [float(size.max(initial=0)) for size in sizes]
+    decades = 0.0
+    if gradients and max(tops) > 0:
+        tops = [max(tops)] * len(tops)
+        decades = max(-float(np.log10(np.quantile(np.concatenate(sizes), 0.05) / tops[0])), 1.0)
     shown = [layers[i] for i in kept]
-    left_out = len(layers) - len(kept)
-    return (_draw_edges if chain else _draw_cells)(ax, shown, values, largest, decades, left_out)
+    return (_draw_edges if chain else _draw_cells)(ax, shown, values, tops, decades, len(layers) - len(kept))
 
 
 def kept_of(n: int, most: int) -> list[int]:
@@ -250,56 +260,72 @@ def kept_of(n: int, most: int) -> list[int]:
 
 
 def _draw_edges(
-    ax: Axes, layers: Sequence[Weights], values: Sequence[FloatArray], largest: float, decades: float, left_out: int
+    ax: Axes,
+    layers: Sequence[Weights],
+    values: Sequence[FloatArray],
+    tops: Sequence[float],
+    decades: float,
+    left_out: int,
 ) -> Show:
     gap = len(layers) // 2 + 1 if left_out else 0  # the column behind the layers that are left out: no edges lead there
     columns = [("inputs", layers[0].shape[1]), *((layer.name, layer.shape[0]) for layer in layers)]
-    ax.set(xlim=(-0.4, len(columns) - 0.6), ylim=(-1.6, NODES + 0.6))
-    names = shorten([name for name, _ in columns], 9)
+    lower = 1.9 * (len(columns) > COLUMNS - 1)  # every other name, where they would touch
+    ax.set(xlim=(-0.4, len(columns) - 0.6), ylim=(-1.6 - lower, NODES + 0.6))
+    names = shorten([name for name, _ in columns], 10)
     for x, ((_, size), name) in enumerate(zip(columns, names, strict=True)):
         heights = node_heights(size)
         ax.scatter(np.full(len(heights), x), heights, s=26, color="white", edgecolors=INK, linewidths=0.7, zorder=3)
-        ax.text(x, -0.1, f"{name}\n{size:,}", ha="center", va="top", fontsize=8, color=INK).set_in_layout(False)
+        ax.text(
+            x, -0.1 - lower * (x % 2), f"{name}\n{size:,}", ha="center", va="top", fontsize=8, color=INK
+        ).set_in_layout(False)
     if gap:
         ax.text(gap - 0.5, NODES / 2 + 0.5, "…", ha="center", va="center", fontsize=12).set_in_layout(False)
-    lines: list[tuple[LineCollection, FloatArray]] = []
-    for x, one in enumerate(values, 1):
+    lines: list[tuple[LineCollection, FloatArray, float]] = []
+    for x, (one, top) in enumerate(zip(values, tops, strict=True), 1):
         if x != gap:
             before, after = node_heights(columns[x - 1][1]), node_heights(columns[x][1])
-            segments = [[(x - 1, before[k]), (x, after[j])] for j, k in np.ndindex(one.shape[1:])]
+            segments = [np.array([(x - 1, before[k]), (x, after[j])]) for j, k in np.ndindex(one.shape[1:])]
             collection = LineCollection(segments, zorder=1)
             ax.add_collection(collection, autolim=False)
-            lines.append((collection, one.reshape(len(one), -1)))
+            lines.append((collection, one.reshape(len(one), -1), top))
 
     def show(i: int) -> None:
-        for collection, one in lines:
-            widths, colours = edge_looks(one[i], largest, decades)
+        for collection, one, top in lines:
+            widths, colours = edge_looks(one[i], top, decades)
             collection.set(linewidths=widths, colors=colours)
 
     return show
 
 
 def _draw_cells(
-    ax: Axes, layers: Sequence[Weights], values: Sequence[FloatArray], largest: float, decades: float, left_out: int
+    ax: Axes,
+    layers: Sequence[Weights],
+    values: Sequence[FloatArray],
+    tops: Sequence[float],
+    decades: float,
+    left_out: int,
 ) -> Show:
-    wide, tall = 3, max(math.ceil(len(layers) / 3), 2)
-    images = []
-    for at, (layer, one, name) in enumerate(zip(layers, values, shorten([each.name for each in layers], 13), strict=True)):
+    wide = 2 if len(layers) in (2, 4) else min(len(layers), 3)
+    tall = math.ceil(len(layers) / wide)
+    names = shorten([each.name for each in layers], 13)
+    above = 0.19 * tall  # of a row, for the words
+    images: list[tuple[AxesImage, FloatArray, float]] = []
+    for at, (layer, one, top, name) in enumerate(zip(layers, values, tops, names, strict=True)):
         row, column = divmod(at, wide)
         rows, columns = one.shape[1:]
-        width, height = 0.8 * columns / NODES, 0.6 * rows / NODES
+        width, height = 0.85 * columns / NODES, (1 - above) * rows / NODES
         look = {"cmap": SIGNED, "vmin": -1, "vmax": 1, "interpolation": "nearest", "aspect": "auto"}
         extent = (column, column + width, row + height, row)
-        images.append((ax.imshow(np.zeros((rows, columns)), extent=extent, **look), one))
+        images.append((ax.imshow(np.zeros((rows, columns)), extent=extent, **look), one, top))
         ax.add_patch(Rectangle((column, row), width, height, fill=False, edgecolor=FAINT, linewidth=0.6))
         more = "… " if left_out and at == len(layers) // 2 else ""
         words = f"{more}{name}\n{'×'.join(map(str, layer.shape))}"
         ax.text(column, row - 0.03, words, va="bottom", fontsize=8, color=INK).set_in_layout(False)
-    ax.set(xlim=(-0.05, wide - 0.1), ylim=(tall - 0.1, -0.4))
+    ax.set(xlim=(-0.05, wide - 0.1), ylim=(tall - 0.9 * above, -above))
 
     def show(i: int) -> None:
-        for image, one in images:
-            image.set_data(cell_shades(one[i], largest, decades))
+        for image, one, top in images:
+            image.set_data(cell_shades(one[i], top, decades))
 
     return show
 
@@ -361,7 +387,7 @@ def draw_losses(
         ax.set_ylim(*linear_limits(every, least=0.25 * float(np.abs(every[np.isfinite(every)]).max(initial=1e-12))))
         ax.yaxis.set_major_locator(MaxNLocator(5))
     ticks = [0, *(10**e for e in range(len(str(last))))]
-    width = max(at_step(last), 0.1)
+    width = max(float(at_step(last)[0]), 0.1)
     ax.set_xlim(-0.02 * width, 1.02 * width)
     ax.set_xticks(at_step(np.array(ticks)), [f"{tick:,}" for tick in ticks])
     now = ax.axvline(0, color=INK, linewidth=0.9, linestyle=(0, (2, 2)), label="_now")
@@ -381,18 +407,18 @@ def draw_losses(
     (dot,) = ax.plot([], [], color=SICK, marker="o", markersize=7, markeredgecolor="white", zorder=4, label="now")
 
     def show(i: int) -> None:
-        now.set_xdata([at_step(steps[i])] * 2)
+        now.set_xdata(np.repeat(at_step(steps[i]), 2))
         for at, values, past in moving:
             n = int(np.searchsorted(at, steps[i], side="right"))
             past.set_data(at_step(at[:n]), values[:n])
-        dot.set_data([at_step(steps[i])], [losses[i]])
+        dot.set_data(at_step(steps[i]), losses[i : i + 1])
 
     return show, labels
 
 
 def at_step(steps: ArrayLike) -> FloatArray:
     """Where steps stand on the axis: log10(1 + step)."""
-    return np.log10(1.0 + np.asarray(steps, dtype=float))
+    return np.atleast_1d(np.log10(1.0 + np.asarray(steps, dtype=float)))
 
 
 @dataclass(frozen=True)
@@ -410,8 +436,8 @@ def draw_landscape(ax: Axes, landscape: Landscape) -> Show:
     """Contours of equal loss (dark: low), the way that training took, and where it is."""
     first, second = (percent(share) for share in landscape.explained)
     ax.set(
-        xlabel=f"1st component ({first} of the way)",
-        ylabel=f"2nd component ({second})",
+        xlabel=f"PC 1 ({first} of the way)",
+        ylabel=f"PC 2 ({second})",
         xlim=(landscape.x[0], landscape.x[-1]),
         ylim=(landscape.y[0], landscape.y[-1]),
     )
@@ -419,7 +445,9 @@ def draw_landscape(ax: Axes, landscape: Landscape) -> Show:
     losses = np.where(np.isfinite(landscape.losses), landscape.losses, np.nan)
     ax.set_facecolor("#E3E3E3")
     usable = losses[np.isfinite(losses)]
-    ax.set_title(f"loss landscape, {number(usable.min(), 2)} to {number(usable.max(), 2)}" if len(usable) else "loss landscape")
+    ax.set_title(
+        f"loss landscape, {number(usable.min(), 2)} to {number(usable.max(), 2)}" if len(usable) else "loss landscape"
+    )
     if len(usable) and usable.max() > usable.min():
         if wants_log(usable, ratio=10):
             levels = np.geomspace(usable.min(), usable.max(), _LEVELS)
@@ -451,7 +479,7 @@ def _clear(artists: list[Artist]) -> None:
 
 
 def _note(ax: Axes) -> Text:
-    note = ax.text(0.5, 0.5, "", transform=ax.transAxes, ha="center", va="center", fontsize=8, color=INK, zorder=5)
+    note = ax.text(0.5, 0.97, "", transform=ax.transAxes, ha="center", va="top", fontsize=8, color=INK, zorder=5)
     note.set_in_layout(False)
     return note
 

@@ -16,11 +16,13 @@ import matplotlib.style
 import numpy as np
 from matplotlib.animation import FFMpegWriter
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from PIL import Image
 
 from nnvis.errors import InputError
 from nnvis.figures.animated import (
+    CLASSES,
     COLUMNS,
     TILES,
     Cloud,
@@ -39,7 +41,7 @@ from nnvis.figures.animated import (
 from nnvis.figures.facts import first_to_last
 from nnvis.figures.labels import EndLabel, arrange
 from nnvis.figures.nodes import NODES
-from nnvis.figures.style import STYLE, drawn, explain, sheet
+from nnvis.figures.style import FAINT, HEALTHY, INK, SICK, STYLE, TRAIN, drawn, explain, sheet
 from nnvis.figures.words import number, plural, shorten
 from nnvis.record.files import disk_errors
 from nnvis.record.vocabulary import FloatArray, IntArray, Series
@@ -47,7 +49,8 @@ from nnvis.record.vocabulary import FloatArray, IntArray, Series
 WIDTH, HEIGHT, DPI = 9.0, 5.3, 100  # inches, inches without title and caption, pixels an inch
 FORMATS = (".gif", ".mp4")
 _HOLD_S = 2.0  # for which a GIF stays at its last frame
-_COLOURS = 128  # of a GIF's frame
+_COLOURS = 112  # of a GIF, beside those that are kept exactly
+_NEAR = 12  # of 255, from such a colour: it takes its place
 
 
 @dataclass(frozen=True)
@@ -125,7 +128,21 @@ def _with_one_palette(pictures: Sequence[Image.Image]) -> list[Image.Image]:
     together = Image.new("RGB", (width, height * len(samples)))
     for at, sample in enumerate(samples):
         together.paste(sample, (0, at * height))
-    palette = together.quantize(_COLOURS)
+    colours = np.array(together.quantize(_COLOURS).getpalette()).reshape(-1, 3)
+    for name in (
+        "white",
+        INK,
+        HEALTHY,
+        SICK,
+        TRAIN,
+        FAINT,
+        *CLASSES,
+    ):  # exactly, so that a class looks alike everywhere
+        exact = np.round(255 * np.array(to_rgb(name)))
+        colours[np.abs(colours - exact).max(axis=1) <= _NEAR] = exact
+        colours = np.vstack([colours, exact[None]])
+    palette = Image.new("P", (1, 1))
+    palette.putpalette(colours.astype(np.uint8).ravel().tolist())
     return [picture.quantize(palette=palette, dither=Image.Dither.NONE) for picture in pictures]
 
 
@@ -140,7 +157,13 @@ def _write_mp4(fig: Figure, show: Show, frames: Iterable[int], path: Path, fps: 
 def _stage(movie: Movie) -> tuple[Figure, Show]:
     """All that stays, laid out; and what draws a frame into it."""
     shows: list[Show] = []
-    return _staged(movie, shows), lambda i: [show(i) for show in shows] and None
+    fig = _staged(movie, shows)
+
+    def show_all(i: int) -> None:
+        for show in shows:
+            show(i)
+
+    return fig, show_all
 
 
 @drawn
@@ -163,7 +186,7 @@ def _staged(movie: Movie, shows: list[Show]) -> Figure:
     shows.append(show)
     if movie.landscape:
         shows.append(draw_landscape(below[2], movie.landscape))
-    arrange(fig, ends=ends, names={below[0]: movie.layers})
+    arrange(fig, ends=ends, names={below[0]: shorten(movie.layers, 12)})
     above_all = fig.suptitle(fig.get_suptitle(), x=0.09 / fig.get_figwidth(), ha="left")
     shows.append(lambda i: above_all.set_text(titles[i]))
     return fig
@@ -177,7 +200,12 @@ def _title(movie: Movie, i: int) -> str:
     if len(movie.layers) < 2:
         return f"{words}, gradient norm {number(movie.gradient_norms[i, 0])}"
     first, last = shorten([movie.layers[0], movie.layers[-1]], 16)
-    return f"{words}; {first}'s gradient is {number(first_to_last(movie.gradient_norms[i]), 2)} times {last}'s"
+    ratio = first_to_last(movie.gradient_norms[i])
+    if not np.isfinite(ratio):
+        return (
+            f"{words}; the gradients of {first} and {last}: {', '.join(map(number, movie.gradient_norms[i, [0, -1]]))}"
+        )
+    return f"{words}; {first}'s gradient is {number(ratio, 2)} times {last}'s"
 
 
 def _caption(movie: Movie) -> str:
@@ -194,15 +222,14 @@ def _caption(movie: Movie) -> str:
                 f"{len(movie.view.targets):,} rows, by what reaches {movie.view.layer}, on the principal components of "
                 "the last frame."
             )
-    edges = "Orange: above 0, purple: below; gradients by powers of ten" if movie.chain else (
-        "Cells: orange above 0, purple below; gradients by powers of ten"
-    )
+    marks = "Edges" if movie.chain else "Cells"
     drawn_of = _abridged(movie)
     where = " Landscape: dark is low loss." if movie.landscape else ""
     return (
-        f"{movie.name}. {seen} {edges}{drawn_of}. Dashed grey: gradient at step {movie.steps[0]:,}.{where} "
-        f"Loss (title, black line, orange dot) and gradients{', as the landscape,' * bool(movie.landscape)} are those of "
-        f"{movie.rows}. Grey and blue: training and validation loss of the record.{movie.remark}"
+        f"{movie.name}. {seen} {marks}: orange above 0, purple below; weights by the largest of their "
+        f"layer, gradients by powers of ten{drawn_of}. Dashed grey: gradient at step {movie.steps[0]:,}.{where} "
+        f"Loss (title, black line, orange dot) and gradients{', as the landscape,' * bool(movie.landscape)} are those "
+        f"of {movie.rows}. Grey and blue: training and validation loss of the record.{movie.remark}"
     )
 
 

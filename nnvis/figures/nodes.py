@@ -177,7 +177,7 @@ def _edges(
 
 
 def edge_looks(values: FloatArray, largest: float, decades: float) -> tuple[FloatArray, FloatArray]:
-    """How thick edges (E,) are, in points, and their colours (E, 4): evenly up to `largest`, or by so many `decades`."""
+    """How thick edges (E,) are, in points, and their colours (E, 4): evenly up to `largest`, or over `decades`."""
     with np.errstate(divide="ignore", invalid="ignore"):
         share = np.abs(values) / largest if largest else np.zeros_like(values)
         if decades:

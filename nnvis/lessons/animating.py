@@ -3,8 +3,8 @@
 animate("runs/moons-mlp/1-seed0", "training.gif", frames=40, fps=8)      # what `nnvis animate` does
 movie = movie_of(open_subject(run), load_run(run), snapshots)            # its numbers
 
-What the network does is computed in eval mode, as it would be used. Loss and gradients are those of the landscape
-(`nnvis.lessons.landscape`): on some rows of the training split, without dropout, batch norm with these rows' statistics.
+What the network does is computed in eval mode, as it would be used. Loss and gradients are the landscape's
+(`nnvis.lessons.landscape`): of some rows of the training split, without dropout, batch norm by these rows' statistics.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from nnvis.figures import animated
 from nnvis.figures.animated import Cloud, Fit, Region, View, Weights
 from nnvis.figures.animation import Movie, require_format, write_animation
 from nnvis.figures.course import Curves
+from nnvis.figures.depth import norm
 from nnvis.figures.nodes import NODES
 from nnvis.figures.reading import NoData
 from nnvis.lessons.drawing import chained
@@ -55,7 +56,9 @@ def animate(
     path = Path(out) if out else record.path / "figures" / "training.gif"
     require_format(path)
     if not record.config:
-        raise InputError(f"{run}: a watched run has no config to build its network from; animate a run of `nnvis train`")
+        raise InputError(
+            f"{run}: a watched run has no config to build its network from; animate a run of `nnvis train`"
+        )
     snapshots = chosen(_snapshots(record.path), frames)
     subject = open_subject(record.path, trust=trust)
     movie = movie_of(subject, record, snapshots)
@@ -67,8 +70,8 @@ def _snapshots(run: Path) -> list[Snapshot]:
     if not taken:
         config = shlex.quote(str(run / "config.yaml"))
         raise InputError(
-            f"{run}: it took no snapshots of its weights, which a moving picture is made of; this trains it again, on a "
-            f"CPU to the same bits, and takes 40: nnvis train {config} snapshots.count=40"
+            f"{run}: it took no snapshots of its weights, which a moving picture is made of; this trains it again, "
+            f"to the same bits on a CPU, and takes 40: nnvis train {config} snapshots.count=40"
         )
     return taken
 
@@ -99,7 +102,9 @@ def movie_of(subject: Subject, run: Run, snapshots: Sequence[Snapshot]) -> Movie
         seen.append(measure(network))
         loss, gradients = loss_and_gradients(landscape, network)
         losses.append(loss)
-        norms.append([_norm([gradients[name] for name in names]) for names in layers.values()])
+        norms.append(
+            [norm(np.concatenate([gradients[name].numpy().ravel() for name in own])) for own in layers.values()]
+        )
         weights = dict(network.named_parameters())
         for name in parameters:
             cuts[name].append((_cut(weights[name]), _cut(gradients[name])))
@@ -125,7 +130,7 @@ def movie_of(subject: Subject, run: Run, snapshots: Sequence[Snapshot]) -> Movie
 
 
 def loss_and_gradients(landscape: Landscape, network: nn.Module) -> tuple[float, dict[str, Tensor]]:
-    """The landscape's loss at a network's weights, and ∂L/∂parameter by name; 0 where the loss does not depend on it."""
+    """The landscape's loss at a network's weights, and ∂L/∂parameter by name, 0 where there is none."""
     parameters = dict(network.named_parameters())
     loss, whole = landscape.slope_at(torch.cat([parameter.detach().reshape(-1) for parameter in parameters.values()]))
     parts = whole.split([parameter.numel() for parameter in parameters.values()])
@@ -151,7 +156,9 @@ def _nonfinite(snapshot: Snapshot) -> int:
 def _one_row(network: nn.Module, subject: Subject) -> Passes:
     """The passes of the first row: which layers run, and in which order."""
     train, objective = subject.splits.train, subject.objective
-    return both_passes(network, objective.function, train.inputs[:1], objective.prepare(train.targets[:1], torch.float64))
+    return both_passes(
+        network, objective.function, train.inputs[:1], objective.prepare(train.targets[:1], torch.float64)
+    )
 
 
 # ---------------------------------------------------------------- layers
@@ -171,12 +178,12 @@ def _layers(network: nn.Module, passes: Passes) -> dict[str, list[str]]:
 
 
 def _matrices(network: nn.Module, passes: Passes) -> dict[str, str]:
-    """The parameters that are drawn, of two dimensions or more, in the order of their layers; and what they are called."""
+    """The parameters that are drawn, those of two dimensions or more, as the layers ran; and what they are called."""
     parameters = dict(network.named_parameters())
     found: dict[str, str] = {}
     for layer, names in _layers(network, passes).items():
         wide = [name for name in names if parameters[name].dim() > 1]
-        found |= {name: layer if len(wide) == 1 else name for name in wide}
+        found |= {name: layer if len(wide) == 1 else name.replace("weight_", "") for name in wide}
     return found
 
 
@@ -188,11 +195,6 @@ def _weights(name: str, label: str, network: nn.Module, cuts: Sequence[tuple[Flo
 def _cut(values: Tensor) -> FloatArray:
     """The first rows and columns of a parameter (out, in, …) laid flat."""
     return values.detach().flatten(1)[:NODES, :NODES].numpy().copy()
-
-
-def _norm(gradients: Sequence[Tensor]) -> float:
-    """L2 over several tensors."""
-    return float(torch.linalg.vector_norm(torch.cat([gradient.reshape(-1) for gradient in gradients])))
 
 
 # ---------------------------------------------------------------- what the network does
@@ -248,8 +250,12 @@ def _cloud(subject: Subject, network: nn.Module, passes: Passes) -> tuple[_Measu
 
     def measure(network: nn.Module) -> FloatArray:
         caught: list[Tensor] = []
-        module = dict(network.named_modules())[last] if last and not only else network
-        handle = module.register_forward_hook(lambda _, args, output: caught.append(output if only else args[0]))
+        module = network if only else network.get_submodule(last)
+
+        def keep(_: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
+            caught.append(output if only else args[0])
+
+        handle = module.register_forward_hook(keep)
         try:
             with torch.no_grad():
                 network(inputs)
@@ -270,13 +276,14 @@ def on_components(values: FloatArray) -> tuple[FloatArray, FloatArray]:
     usable = np.flatnonzero(np.isfinite(values).all(axis=(1, 2)))
     last = values[usable[-1]] if len(usable) else np.zeros(values.shape[1:])
     centre = last.mean(axis=0)
-    _, sizes, components = np.linalg.svd(last - centre, full_matrices=False)
+    largest = float(np.abs(last - centre).max(initial=0)) or 1.0  # squares must not overflow
+    _, sizes, components = np.linalg.svd((last - centre) / largest, full_matrices=False)
     axes = np.zeros((2, values.shape[2]))
     axes[: len(components[:2])] = components[:2]
     shares = np.zeros(2)
     if sizes.any():
         shares[: len(sizes[:2])] = sizes[:2] ** 2 / (sizes**2).sum()
-    with np.errstate(invalid="ignore"):
+    with np.errstate(invalid="ignore", over="ignore"):
         return (values - centre) @ axes.T, shares
 
 
@@ -320,7 +327,9 @@ def _surface(
 
 def _rows(landscape: Landscape, total: int) -> str:
     """`the 800 training rows; no dropout, batch norm with these rows' statistics`."""
-    rows = f"the {total:,} training rows" if landscape.rows == total else f"{landscape.rows:,} of {total:,} training rows"
+    rows = (
+        f"the {total:,} training rows" if landscape.rows == total else f"{landscape.rows:,} of {total:,} training rows"
+    )
     return rows + ", without dropout" + (", batch norm by these rows' statistics" if landscape.normalizes else "")
 
 
