@@ -161,7 +161,7 @@ def _scatter_classes(ax: Axes, points: FloatArray, targets: FloatArray | IntArra
 
 
 def draw_cloud(ax: Axes, cloud: Cloud) -> Show:
-    """The rows by class; the names stand in the middle of their class."""
+    """The rows by class; the names stand in the middle of their class, where there is room for them."""
     finite = cloud.points[np.isfinite(cloud.points).all(axis=(1, 2))]
     flat = finite.reshape(-1, 2) if len(finite) else np.zeros((1, 2))
     first, second = (percent(share) for share in cloud.explained)
@@ -191,14 +191,18 @@ def draw_cloud(ax: Axes, cloud: Cloud) -> Show:
         alike = usable and bool((np.ptp(cloud.points[i], axis=0) < _SPOT * sides).all())
         missing.set_text("all rows on one spot" if alike else "" if usable else "no finite numbers")
         missing.set_y(0.12 if usable and np.median(cloud.points[i][:, 1]) > middle else 0.97)
+        written: list[FloatArray] = []  # (4,): boxes of names, in pixels
         for k, (rows, name) in enumerate(zip(drawn, names, strict=True)):
             here = cloud.points[i][cloud.targets == k]
-            visible = usable and len(here) > 0
-            rows.set_visible(visible)
-            name.set_visible(visible and not alike)
-            if visible:
+            for artist in (rows, name):
+                artist.set_visible(usable and len(here) > 0)  # what is not visible has no size
+            if usable and len(here):
                 rows.set_offsets(here)  # type: ignore[attr-defined]
                 name.set_position(tuple(np.median(here, axis=0)))
+                box = name.get_window_extent().extents
+                apart = all((box[:2] > other[2:]).any() or (box[2:] < other[:2]).any() for other in written)
+                name.set_visible(apart and not alike)
+                written += [box] * apart
 
     return show
 
