@@ -191,7 +191,7 @@ def draw_cloud(ax: Axes, cloud: Cloud) -> Show:
         alike = usable and bool((np.ptp(cloud.points[i], axis=0) < _SPOT * sides).all())
         missing.set_text("all rows on one spot" if alike else "" if usable else "no finite numbers")
         missing.set_y(0.12 if usable and np.median(cloud.points[i][:, 1]) > middle else 0.97)
-        written: list[FloatArray] = []  # (4,): boxes of names, in pixels
+        written: list[FloatArray] = []  # (4,): x, y, x, y of names, in pixels
         for k, (rows, name) in enumerate(zip(drawn, names, strict=True)):
             here = cloud.points[i][cloud.targets == k]
             for artist in (rows, name):
@@ -199,7 +199,7 @@ def draw_cloud(ax: Axes, cloud: Cloud) -> Show:
             if usable and len(here):
                 rows.set_offsets(here)  # type: ignore[attr-defined]
                 name.set_position(tuple(np.median(here, axis=0)))
-                box = name.get_window_extent().extents
+                box = np.array(name.get_window_extent().extents)
                 apart = all((box[:2] > other[2:]).any() or (box[2:] < other[:2]).any() for other in written)
                 name.set_visible(apart and not alike)
                 written += [box] * apart

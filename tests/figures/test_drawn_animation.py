@@ -45,7 +45,7 @@ def made_up_movie(layers: int = 3, width: int = 4) -> Movie:
         nonfinite=np.zeros(4, dtype=np.int64),
         weights=weights,
         chain=True,
-        view=Region(x, y, np.stack([first, 1 - first], axis=1), points, np.arange(20) % 2, ("x", "y"), ("a", "b")),
+        view=Region(x, y, np.stack([first, 1 - first], axis=1), points, np.arange(20.0) % 2, ("x", "y"), ("a", "b")),
         train=Series(np.array([5, 40]), np.array([0.9, 0.02])),
         val=Series(np.array([5, 40]), np.array([1.1, 0.03])),
         landscape=Landscape(x, y, 1.1 + first[0], path, np.array([0.9, 0.05])),
@@ -61,7 +61,7 @@ def test_every_panel_shows_the_frame() -> None:
         assert isinstance(movie.view, Region)
         assert np.asarray(view.images[0].get_array()) == pytest.approx(class_ground(movie.view.values[i]))
         (border,) = [c for c in view.collections if type(c).__name__ == "QuadContourSet"]
-        assert abs(np.asarray(border.get_paths()[0].vertices).sum(axis=1)).max() < 2e-3  # x + y = 0, up to the grid
+        assert abs(np.asarray(border.get_paths()[0].vertices).sum(axis=1)).max() < 0.02  # x + y = 0, up to the grid
         (now,) = lines(profile, "now")
         assert now.get_ydata() == pytest.approx(movie.gradient_norms[i])
         (first,) = lines(profile, "first")
