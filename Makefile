@@ -15,7 +15,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n $(JOBS) --dist worksteal
 GALLERY := vanishing exploding overfitting
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test slow zoo check gallery format clean
+.PHONY: help demo test slow zoo check gallery moving format clean
 
 help: ## what there is
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,6 +44,9 @@ gallery: $(READY) ## the pictures of three studies that the README shows, made a
 	@cp runs/vanishing/figures/gradient_flow.png .github/study_vanishing.png
 	@cp runs/exploding/figures/signal_propagation.png .github/study_exploding.png
 	@cp runs/overfitting/figures/overfitting.png .github/study_overfitting.png
+
+moving: $(READY) ## the moving picture that the README shows, made anew
+	@run=$$($(BIN)/nnvis train moons_mlp --quiet) && $(BIN)/nnvis animate $$run --out .github/training.gif
 
 format: $(READY) ## put the code into shape
 	$(BIN)/ruff format

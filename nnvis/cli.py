@@ -81,6 +81,7 @@ def commands() -> dict[str, Command]:
         "diagnose": diagnose,
         "figures": figures,
         "explain": explain,
+        "animate": animate,
         "check": check,
         "list": list_topic,
         "schema": schema,
@@ -286,6 +287,26 @@ def explain(argv: Sequence[str]) -> int:
     wish = Wish(options.sample, options.weight, options.neuron, options.points, options.seed)
     console = Console(highlight=False)
     print("", *show(subject, topics, wish, console, options.out or Path("explained") / subject.name), sep="\n")
+    return DONE
+
+
+def animate(argv: Sequence[str]) -> int:
+    """Draw a run's training as a moving picture: what the network does, weights, gradients, loss and landscape.
+
+    It is made of the run's snapshots (snapshots: {count: 40} in its config). The last line printed is the file.
+    """
+    parser = _Parser(animate)
+    parser.add_argument("run", metavar="RUN", help="a run's directory")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="a .gif or, with ffmpeg, an .mp4")
+    parser.add_argument("--frames", type=int, metavar="N", help="at most so many of its snapshots (default: all)")
+    parser.add_argument("--fps", type=float, default=8.0, metavar="F", help="frames a second (default: 8)")
+    parser.add_argument("--trust", action="store_true", help="let a config run Python code of yours (kind: python)")
+    options = parser.parse_args(argv)
+    if (options.frames is not None and options.frames < 1) or not 0 < options.fps <= 100:
+        parser.error("--frames must be positive, --fps between 0 and 100")
+    from nnvis.lessons.animating import animate as draw
+
+    print(draw(options.run, options.out, frames=options.frames, fps=options.fps, trust=options.trust))
     return DONE
 
 

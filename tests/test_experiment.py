@@ -25,6 +25,7 @@ from nnvis.record.study_log import hyperparameters
 from nnvis.training import checkpoints
 from nnvis.training.learner import Learner
 from nnvis.training.loop import Loop
+from nnvis.training.snapshots import load_snapshots
 
 WALL_TIME = ("samples_per_second",)
 TINY: dict[str, Any] = {
@@ -306,7 +307,7 @@ print(kills)
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_a_killed_run_goes_on(tmp_path: Path) -> None:
-    config = tiny(training={"epochs": 25, "early_stopping": {"patience": 25}})
+    config = tiny(training={"epochs": 25, "early_stopping": {"patience": 25}}, snapshots={"count": 12})
     whole = run(config, tmp_path / "whole")
     command = [sys.executable, "-c", KILLER, tmp_path / "parts", whole.path / "config.yaml"]
     child = subprocess.run(
@@ -318,6 +319,11 @@ def test_a_killed_run_goes_on(tmp_path: Path) -> None:
     assert_same_weights(whole, pieces)
     assert_same_weights(whole, pieces, "best.pt")
     assert_same_record(whole, pieces)
+    taken, again = load_snapshots(whole.path), load_snapshots(pieces.path)
+    assert [one.step for one in taken] == [one.step for one in again]
+    assert len(taken) > 8
+    for one, other in zip(taken, again, strict=True):
+        assert all(torch.equal(value, other.model[name]) for name, value in one.model.items())
 
 
 def test_what_cannot_be_resumed_is_refused(tmp_path: Path) -> None:

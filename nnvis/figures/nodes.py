@@ -137,12 +137,12 @@ def _draw_columns(ax: Axes, columns: Sequence[_Column], kept: Sequence[int], *, 
     decades = max(-float(np.log10(np.quantile(sizes, 0.05))), 1.0) if by_decades and len(sizes) else 0.0
     colours = matplotlib.colormaps[SIGNED]
     for x, (i, column) in enumerate(zip(kept, drawn, strict=True)):
-        heights = _heights(column.size)
+        heights = node_heights(column.size)
         gap = x > 0 and kept[x - 1] != i - 1
         if gap:
             ax.text(x - 0.5, NODES / 2, "…", ha="center", va="center", fontsize=12)
         if column.weights is not None and not gap:
-            _edges(ax, x, _heights(drawn[x - 1].size), heights, column.weights[:NODES, :NODES], largest, decades)
+            _edges(ax, x, node_heights(drawn[x - 1].size), heights, column.weights[:NODES, :NODES], largest, decades)
         shown = column.values[: len(heights)]
         top = float(np.abs(shown[np.isfinite(shown)]).max(initial=0)) or 1.0
         shades = [colours(0.5 + 0.5 * v / top) if np.isfinite(v) else (1, 1, 1, 1) for v in shown]
@@ -170,20 +170,24 @@ def _edges(
 ) -> None:
     """Lines from the column at x − 1; weights (after, before). Over so many `decades` they thin out, else evenly."""
     segments = [[(x - 1, before[k]), (x, after[j])] for j, k in np.ndindex(weights.shape)]
-    values = weights.ravel()
+    widths, colours = edge_looks(weights.ravel(), largest, decades)
+    order = np.argsort(widths)  # the strongest on top
+    lines = LineCollection([segments[i] for i in order], linewidths=widths[order], colors=colours[order], zorder=1)
+    ax.add_collection(lines, autolim=False)
+
+
+def edge_looks(values: FloatArray, largest: float, decades: float) -> tuple[FloatArray, FloatArray]:
+    """How thick edges (E,) are, in points, and their colours (E, 4): evenly up to `largest`, or over `decades`."""
     with np.errstate(divide="ignore", invalid="ignore"):
         share = np.abs(values) / largest if largest else np.zeros_like(values)
         if decades:
             share = np.clip(1 + np.log10(share) / decades, 0, 1)
     share = np.where(np.isfinite(share), np.minimum(share, 1), 1)
     colours = matplotlib.colormaps[SIGNED](0.5 + 0.5 * np.sign(values) * (0.35 + 0.65 * share))
-    order = np.argsort(share)  # the strongest on top
-    widths = 0.15 + (_WIDEST - 0.15) * share
-    lines = LineCollection([segments[i] for i in order], linewidths=widths[order], colors=colours[order], zorder=1)
-    ax.add_collection(lines, autolim=False)
+    return 0.15 + (_WIDEST - 0.15) * share, colours
 
 
-def _heights(size: int) -> FloatArray:
+def node_heights(size: int) -> FloatArray:
     """Where the nodes of a column stand: in the middle, the first on top."""
     shown = min(size, NODES)
     return NODES / 2 + 0.5 + (shown - 1) / 2 - np.arange(shown, dtype=float)

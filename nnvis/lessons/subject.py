@@ -66,11 +66,20 @@ def open_subject(source: str | Path, overrides: Sequence[str] = (), *, trust: bo
         assert config.loss is not None
         objective = build_objective(config.loss, splits.target_size)
         sizes = {"output_size": objective.output_size, "vocabulary_size": len(splits.vocabulary)}
-        model = _trained(run, trust) if run else build_model(config.model, splits.input_shape, **sizes)
+        model = build_model(config.model, splits.input_shape, **sizes)
+        model = _trained(run, model, trust) if run else model
     return Subject(config, run, splits, objective, model)
 
 
-def _trained(run: Path, trust: bool) -> nn.Module:
+def _trained(run: Path, model: nn.Module, trust: bool) -> nn.Module:
+    """The run's model; where it ended before its first checkpoint, `model` with the weights of its last snapshot."""
     from nnvis.experiment import load_model  # which brings all of training; a config needs none of it
 
-    return load_model(run, trust=trust)
+    try:
+        return load_model(run, trust=trust)
+    except InputError:
+        taken = load_snapshots(run)
+        if not taken:
+            raise
+    model.load_state_dict(taken[-1].model, assign=True)
+    return model.eval()

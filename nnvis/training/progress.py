@@ -14,16 +14,18 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import TypeVar
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn, track
 from rich.text import Text
 
 _REDRAW_S = 0.25  # a redraw costs about 2 ms
 _LINES = 20
+T = TypeVar("T")
 _VAL = {"loss/val": ".4g", "accuracy/val": ".1%"}
 
 
@@ -131,6 +133,17 @@ def progress_for(*, quiet: bool, total_steps: int, first_step: int = 0) -> Quiet
     if quiet:
         return Quiet()
     return Bar(total_steps, first_step) if sys.stderr.isatty() else Lines(total_steps, first_step)
+
+
+def counted(items: Sequence[T], doing: str) -> Iterator[T]:
+    """The items one by one: a bar if stderr is a terminal, a line at each quarter if not."""
+    if sys.stderr.isatty():
+        yield from track(items, doing, console=Console(stderr=True))
+        return
+    for i, item in enumerate(items, 1):
+        yield item
+        if 4 * i // len(items) > 4 * (i - 1) // len(items):
+            print(f"{doing} {i}/{len(items)}", file=sys.stderr, flush=True)
 
 
 def _metrics(scalars: Mapping[str, float]) -> str:

@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from nnvis.training import progress
-from nnvis.training.progress import Bar, Lines, progress_for
+from nnvis.training.progress import Bar, Lines, counted, progress_for
 
 EPOCH = {"loss/epoch": 0.5, "accuracy/epoch": 0.75, "loss/val": 0.61234, "generalization_gap": 0.1}
 
@@ -57,3 +57,9 @@ def test_the_bar_shows_loss_validation_rate_and_time(monkeypatch: pytest.MonkeyP
             redraws.append(len(terminal.getvalue()) > before)
     assert sum(redraws) == 3  # four times a second at most
     assert all(part in terminal.getvalue() for part in ("started", "loss 0.25  val 0.6123", "100 steps/s"))
+
+
+@pytest.mark.parametrize(("items", "told"), [(1, [1]), (3, [1, 2, 3]), (100, [25, 50, 75, 100])])
+def test_items_are_counted_at_each_quarter(items: int, told: list[int], capsys: pytest.CaptureFixture[str]) -> None:
+    assert list(counted(range(items), "drawing frame")) == list(range(items))
+    assert capsys.readouterr().err.splitlines() == [f"drawing frame {i}/{items}" for i in told]

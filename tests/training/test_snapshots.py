@@ -29,7 +29,9 @@ def test_steps_are_log_spaced(steps: int, count: int | None, expected: tuple[int
 
 
 def test_snapshots_of_a_run(tmp_path: Path) -> None:
-    plain = experiment.train("moons_mlp", SHORT, runs=tmp_path / "plain", quiet=True, figures=False)
+    plain = experiment.train(
+        "moons_mlp", [*SHORT, "snapshots.count=null"], runs=tmp_path / "plain", quiet=True, figures=False
+    )
     run = experiment.train("moons_mlp", [*SHORT, "snapshots.count=4"], runs=tmp_path, quiet=True, figures=False)
     taken = load_snapshots(run.path)
     assert [snapshot.step for snapshot in taken] == list(snapshot_steps(12, 4)) == [0, 1, 5, 12]
