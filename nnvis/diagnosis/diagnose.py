@@ -10,7 +10,7 @@ from nnvis.diagnosis.fit import bad_initial_loss, learning_rate_too_high, not_le
 from nnvis.diagnosis.gradients import exploding_gradients, vanishing_gradients, zero_gradients
 from nnvis.diagnosis.inputs import bad_labels, class_imbalance, unnormalized_inputs, unnormalized_targets
 from nnvis.diagnosis.nonfinite import nonfinite_values
-from nnvis.diagnosis.remedies import TREAT_CAUSES
+from nnvis.diagnosis.remedies import TREAT_CAUSES, fitted
 from nnvis.diagnosis.structure import loss_mismatch, missing_nonlinearity, output_mismatch
 from nnvis.diagnosis.units import dead_units, saturated_activations, symmetric_units
 from nnvis.record.run import Run
@@ -72,7 +72,8 @@ class Diagnosis:
 def diagnose(run: Run) -> Diagnosis:
     """What is wrong with a run, finished or not, as far as its record tells.
 
-    `figure` of a finding is the file in the run's directory that shows it, where that has been drawn.
+    `figure` of a finding is the file in the run's directory that shows it, where that has been drawn. `overrides` of
+    its remedies fit the run's config; a watched run's are advice.
     """
     findings: list[Finding] = []
     not_judged: dict[str, str] = {}
@@ -84,6 +85,7 @@ def diagnose(run: Run) -> Diagnosis:
         except KeyError as missing:  # a record of another version, or of a check that was cut short
             not_judged[symptom] = f"the record has no {missing.args[0]}"
     judged = sorted(_with_causes(findings), key=lambda finding: SEVERITIES.index(finding.severity))
+    judged = [replace(finding, remedies=fitted(finding, run.config)) for finding in judged]
     return Diagnosis(tuple(_with_figure(run, finding) for finding in judged), not_judged)
 
 
