@@ -104,7 +104,7 @@ def p_better(own: Mapping[int, float], unchanged: Mapping[int, float]) -> float:
     if rescued:
         ahead = all(own[seed] < unchanged[seed] for seed in seeds)
         tests.append(p_of_rescue(rescued, len(seeds)) if ahead else 1.0)
-    return min(1.0, len(tests) * min(tests, default=1.0))
+    return min(1.0, len(tests) * min(tests)) if tests else 1.0
 
 
 def p_of_rescue(rescued: int, seeds: int) -> float:
