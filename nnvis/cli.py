@@ -253,7 +253,7 @@ def fix(argv: Sequence[str]) -> int:
         _complain(f"failed: {failure}", FAILED)
     if found.figure:
         print(f"figure: {found.figure}")
-    print_fix(found, Console(highlight=False))
+    print_fix(found, Console(highlight=False, width=None if sys.stdout.isatty() else 120))
     if found.file:
         print(found.file)
     return DONE

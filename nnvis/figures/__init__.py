@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from nnvis.figures.reading import NoData
     from nnvis.figures.studying import draw_study
     from nnvis.figures.style import save
-    from nnvis.figures.twin import twin
+    from nnvis.figures.twins import twin
     from nnvis.figures.updates import update_ratio
 
 _HOMES = {
@@ -42,7 +42,7 @@ _HOMES = {
     "learning_curves_compared": "curves",
     "network": "architecture",
     "save": "style",
-    "twin": "twin",
+    "twin": "twins",
     "update_ratio": "updates",
 }
 

@@ -15,7 +15,7 @@ import itertools
 import math
 import re
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -32,6 +32,7 @@ from nnvis.config.dumping import plain
 from nnvis.config.yaml_text import write_line, write_yaml
 from nnvis.diagnosis import diagnose
 from nnvis.diagnosis.changes import with_overrides
+from nnvis.diagnosis.remedies import TREAT_CAUSES
 from nnvis.diagnosis.telling import in_words
 from nnvis.errors import InputError, RunError
 from nnvis.record import Finding, Run, Study, load_run
@@ -133,7 +134,7 @@ def fix_run(
         raise InputError(f"seeds: should be a whole number of at least 3, got {seeds}: fewer prove nothing")
     run = load_run(path)
     findings = tuple(finding for finding in diagnose(run) if finding.severity != "info")
-    options = list(_options(findings))
+    options = _options(findings)
     advice = tuple((finding, remedy) for finding, remedy in options if not remedy.overrides)
     changes = [(finding, remedy) for finding, remedy in options if remedy.overrides]
     if not changes:
@@ -154,15 +155,22 @@ def fix_run(
     return _with_files(fix, fix.best, study, config) if fix.best else fix
 
 
-def _options(findings: tuple[Finding, ...]) -> Iterator[tuple[Finding, Remedy]]:
-    """Each remedy once, with the first finding that has it: those that change the same are the same."""
-    seen = []
-    for finding in findings:
+def _options(findings: tuple[Finding, ...]) -> list[tuple[Finding, Remedy]]:
+    """Each remedy once, with the first finding that has it: those that change the same are the same.
+
+    What follows from other findings (it is to be cured by treating them) is left to theirs, if a config can say any.
+    """
+    roots = [finding for finding in findings if TREAT_CAUSES not in finding.remedies]
+    if not any(remedy.overrides for finding in roots for remedy in finding.remedies):
+        roots = [*findings]
+    options, seen = [], []
+    for finding in roots:
         for remedy in finding.remedies:
             key = remedy.overrides or remedy.title
-            if key not in seen:
+            if key not in seen and remedy != TREAT_CAUSES:
                 seen.append(key)
-                yield finding, remedy
+                options.append((finding, remedy))
+    return options
 
 
 def _config_of(run: Run, trust: bool) -> Config:
@@ -271,8 +279,8 @@ def _comment(fix: Fix, best: Tried, study: Study) -> str:
 
 def print_fix(fix: Fix, console: Console) -> None:
     """The remedies as a table, those that were not run as advice, and one sentence."""
-    if fix.tried:
-        console.print(_table(fix))
+    if fix.study:
+        console.print(_table(fix, fix.study))
         console.print()
     for finding, remedy in fix.not_tried:
         _say(console, f"not tried, since {MOST} are tried at most: {in_words(remedy.overrides)} ({finding.symptom})")
@@ -285,22 +293,20 @@ def _say(console: Console, text: str) -> None:
     console.print(Text(text), soft_wrap=not console.is_terminal)
 
 
-def _table(fix: Fix) -> Table:
-    """A row for each remedy, in the order in which they were tried."""
+def _table(fix: Fix, study: Study) -> Table:
+    """The unchanged config, and a row for each remedy in the order in which they were tried."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    for column in ("remedy", "validation loss", "lower by (95% interval)", "p", "symptom gone", "time", ""):
-        table.add_column(column, no_wrap=column != "remedy")
+    for column in ("", "validation loss", "lower by (95% interval)", "p", "symptom gone", "time", ""):
+        table.add_column(column, no_wrap=column == "p", overflow="fold")
+    base = outcomes_of(study)[UNCHANGED]
+    diverged = f"{len(base.diverged)} of {len(base.seen)} diverged" if base.diverged else ""
+    mean = base.mean(METRIC)
+    table.add_row(UNCHANGED, ", ".join(filter(None, ["" if math.isnan(mean) else number(mean), diverged])))
     for each in fix.tried:
         effect = each.effect
-        cells = [
-            f"{each.remedy.title} [{each.change}]",
-            f"{number(effect.before)} → {number(effect.after)}",
-            _lower(effect),
-            number(effect.p_holm, 2),
-            f"{each.finding.symptom} {_gone(effect)}",
-            _time(effect),
-        ]
         verdict = Text("proved", "bold green") if effect.proved else Text(f"not proved{_why_not(each)}", "dim")
+        loss = "—" if math.isnan(effect.after) else number(effect.after)
+        cells = [each.variant, loss, _lower(effect, short=True), number(effect.p_holm, 2), _gone(effect), _time(effect)]
         table.add_row(*map(Text, cells), verdict)
     return table
 
@@ -314,9 +320,10 @@ def _why_not(each: Tried) -> str:
     return ": the symptom stays" if effect.better else ""
 
 
-def _lower(effect: Effect) -> str:
+def _lower(effect: Effect, *, short: bool = False) -> str:
     """By how much the loss is lower, and in how many seeds it is finite for the first time."""
-    parts = [gap_in_words(effect.difference.reversed, METRIC)] if effect.difference.seeds else []
+    gap = gap_in_words(effect.difference.reversed, METRIC) if effect.difference.seeds else ""
+    parts = [gap.replace("95% interval ", "") if short else gap] if gap else []
     parts += [f"{len(effect.rescued)} of {len(effect.seen)} no longer diverge"] if effect.rescued else []
     return "; ".join(parts) or "—"
 
