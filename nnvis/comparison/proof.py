@@ -6,6 +6,9 @@
 A remedy is proved if its validation loss is lower than the unchanged config's (one-sided p, adjusted by Holm for the
 number of remedies, below LEVEL) and if its symptom is neither an error nor a warning in any of its runs.
 
+**The difference is that of the logarithms**, so that it is a factor: the losses of sick runs spread over decades, and one
+run that is far worse than the rest would hide in its own spread that all of them are. Units drop out.
+
 **A run that diverged** has no validation loss: it is worse than any number. A remedy that diverges in any seed is not
 proved. Where the unchanged config does, it is a matter of counting: say a remedy did nothing. Then the two runs of a
 seed are two draws from the same distribution, so that the first diverges and the second does not with a probability of
@@ -26,7 +29,7 @@ this file draw that, too.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,6 +41,7 @@ from nnvis.comparison.paired import Difference, difference, holm
 LEVEL = 0.01
 """One-sided, of all remedies of a run together."""
 METRIC = "loss/val"
+_LEAST = 1e-12  # a loss below that is that: 0 has no logarithm
 _CONSTANT = "diagnosis_row_loss_constant"
 
 
@@ -47,17 +51,25 @@ class Effect:
 
     variant: str
     symptom: str  # that it is to cure
-    difference: Difference  # of the final validation loss, remedy - unchanged, where both are finite: below 0 is better
-    before: float  # mean loss of the unchanged config over those seeds, NaN without any
-    after: float  # mean loss of the remedy over all seeds in which it has one
+    difference: Difference  # of ln(final validation loss), remedy - unchanged, where both are finite: below 0 is better
+    before: float  # geometric mean of the unchanged config's losses over those seeds, NaN without any
+    after: float  # geometric mean of the remedy's losses over all seeds in which it has one
     rescued: tuple[int, ...]  # seeds in which the unchanged config diverged, and the remedy did not
     lost: tuple[int, ...]  # seeds in which the remedy diverged
     p: float  # one-sided, of "it does not lower the loss"; 1 where that cannot be told
     p_holm: float  # adjusted for the number of remedies
     shown_before: tuple[int, ...]  # seeds in which the unchanged config shows the symptom
     shown_after: tuple[int, ...]  # seeds in which the remedy does
+    ill: tuple[int, ...]  # seeds in which the remedy's run has an error of any kind
     seen: tuple[int, ...]  # seeds in which the remedy was run
     seconds_ratio: float  # median over the seeds that both finished, of the remedy's time over the unchanged one's
+
+    @property
+    def factor(self) -> tuple[float, float, float]:
+        """What the loss is multiplied by, and its 95% interval (NaN without one)."""
+        gap = self.difference
+        mean, low, high = np.exp([gap.mean, gap.low, gap.high]).tolist()
+        return mean, low, high
 
     @property
     def better(self) -> bool:
@@ -98,7 +110,7 @@ def p_better(own: Mapping[int, float], unchanged: Mapping[int, float]) -> float:
     ]
     if not seeds or any(math.isinf(own[seed]) for seed in seeds):
         return 1.0
-    gap = difference(own, unchanged)
+    gap = _log_difference(own, unchanged)
     tests = [gap.p / 2 if gap.mean < 0 else 1 - gap.p / 2] if gap.judged else []
     rescued = sum(math.isinf(unchanged[seed]) for seed in seeds)
     if rescued:
@@ -114,28 +126,44 @@ def p_of_rescue(rescued: int, seeds: int) -> float:
 
 def _effect(own: Outcome, base: Outcome, symptom: str, losses: Mapping[int, float], p: float, p_holm: float) -> Effect:
     before = _losses(base, base)
-    gap = difference(losses, before)
+    gap = _log_difference(losses, before)
     seconds = [
         own.values["seconds"][seed] / base.values["seconds"][seed]
         for seed in own.finished
         if seed in base.finished and base.values["seconds"].get(seed)
     ]
-    finite = [loss for loss in losses.values() if math.isfinite(loss)]
     return Effect(
         variant=own.variant,
         symptom=symptom,
         difference=gap,
-        before=float(np.mean([before[seed] for seed in gap.seeds])) if gap.seeds else math.nan,
-        after=float(np.mean(finite)) if finite else math.nan,
+        before=typical(before[seed] for seed in gap.seeds),
+        after=typical(losses.values()),
         rescued=tuple(seed for seed in own.finished if seed in base.diverged),
         lost=own.diverged,
         p=p,
         p_holm=p_holm,
         shown_before=base.shows(symptom),
         shown_after=own.shows(symptom),
+        ill=tuple(sorted({seed for seeds in own.errors.values() for seed in seeds})),
         seen=own.seen,
         seconds_ratio=float(np.median(seconds)) if seconds else math.nan,
     )
+
+
+def _log_difference(own: Mapping[int, float], unchanged: Mapping[int, float]) -> Difference:
+    """Of ln(own) - ln(unchanged) over the seeds in which both are finite."""
+    own_log, unchanged_log = ({seed: _log(loss) for seed, loss in each.items()} for each in (own, unchanged))
+    return difference(own_log, unchanged_log)
+
+
+def _log(loss: float) -> float:
+    return math.log(max(loss, _LEAST)) if math.isfinite(loss) else loss
+
+
+def typical(losses: Iterable[float]) -> float:
+    """The geometric mean of the finite ones; NaN without any."""
+    logs = [_log(loss) for loss in losses if math.isfinite(loss)]
+    return math.exp(sum(logs) / len(logs)) if logs else math.nan
 
 
 def _losses(outcome: Outcome, base: Outcome) -> dict[int, float]:

@@ -15,7 +15,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from nnvis.figures.course import Curves, last_finite
 from nnvis.figures.facts import wants_log
-from nnvis.figures.gradients import gradient_panel, most_lines, ratio_at_start, ratio_words
+from nnvis.figures.gradients import EXPLODED, VANISHED, gradient_panel, most_lines, ratio_at_start, ratio_words
 from nnvis.figures.labels import EndLabel, arrange
 from nnvis.figures.reading import Clock, about, layer_table
 from nnvis.figures.scales import Strips, linear_limits, log_axis, log_limits
@@ -78,6 +78,8 @@ def _losses(ax: Axes, curves: Curves, colour: str) -> list[EndLabel]:
         time = curves.clock.at(np.array([step])).item()
         ax.axvline(time, color=colour, linewidth=1, linestyle=(0, (2, 2)), label="_event")
         ax.text(time, 0.92, f"  {what} at step {step:,}", transform=ax.get_xaxis_transform(), color=colour, va="center")
+    if curves.broken:
+        return []  # its line ends long before the axes do
     labels = [(last_finite(train), "train", TRAIN), (last_finite(val), "validation", colour)]
     return [EndLabel(value, f"{name}\n{number(value)}", shade) for value, name, shade in labels if np.isfinite(value)]
 
@@ -101,7 +103,8 @@ def _found(run: Run) -> str:
     by_severity = [
         [*dict.fromkeys(f.symptom for f in run.findings if f.severity == severity)] for severity in ("error", "warning")
     ]
-    return listing(next(filter(None, by_severity), ["nothing found"]), 2)
+    errors, warnings = (listing(symptoms, 2) for symptoms in by_severity)
+    return errors or (f"only a warning, {warnings}" if warnings else "nothing found")
 
 
 def _result(curves: Curves) -> str:
@@ -116,7 +119,9 @@ def _result(curves: Curves) -> str:
 def _title(every: Sequence[Curves], tables: Sequence[LayerSeries], change: str) -> str:
     """What changed, and the numbers before and after."""
     before, after = every
-    ratios = " to ".join(number(ratio_at_start(table), 2) for table in tables)
+    ratios = [ratio_at_start(table) for table in tables]
+    uneven = not VANISHED < ratios[0] < EXPLODED
+    flow = f"; the first layer's gradient over the last one's from {number(ratios[0], 2)} to {number(ratios[1], 2)}"
     if before.broken and not np.isfinite(last_finite(before.val)):
         came = f"in place of diverging at step {before.broken[0]:,}, {_result(after)}"
     elif len(before.accuracy_val.steps):
@@ -125,7 +130,7 @@ def _title(every: Sequence[Curves], tables: Sequence[LayerSeries], change: str) 
     else:
         came = f"validation loss from {number(last_finite(before.val))} to {number(last_finite(after.val))}"
     changed = f"{clipped(change, _LONGEST)}: " if change else ""
-    return f"{changed}{came}; the first layer's gradient over the last one's from {ratios}"
+    return f"{changed}{came}{flow if uneven else ''}"
 
 
 def _caption(runs: Sequence[Run]) -> str:

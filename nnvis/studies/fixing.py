@@ -25,8 +25,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from nnvis.comparison import PROOF_LEVEL, Effect, effects_of, gap_in_words, outcomes_of
-from nnvis.comparison.proof import METRIC
+from nnvis.comparison import PROOF_LEVEL, Effect, effects_of, outcomes_of
+from nnvis.comparison.proof import METRIC, typical
 from nnvis.config import Config, StudyConfig, dump_config, parse_config, parse_study
 from nnvis.config.dumping import plain
 from nnvis.config.yaml_text import write_line, write_yaml
@@ -82,12 +82,13 @@ class Fix:
 
     @property
     def proved(self) -> tuple[Tried, ...]:
-        """The remedies that are proved, the one with the lowest validation loss first."""
-        return tuple(sorted((each for each in self.tried if each.effect.proved), key=lambda each: each.effect.after))
+        """The remedies that are proved: those that leave the fewest runs with an error first, then by their loss."""
+        proved = (each for each in self.tried if each.effect.proved)
+        return tuple(sorted(proved, key=lambda each: (len(each.effect.ill), each.effect.after)))
 
     @property
     def best(self) -> Tried | None:
-        """The proved remedy with the lowest validation loss; None where none is proved."""
+        """The first of those that are proved; None where none is."""
         return next(iter(self.proved), None)
 
     @property
@@ -296,17 +297,18 @@ def _say(console: Console, text: str) -> None:
 def _table(fix: Fix, study: Study) -> Table:
     """The unchanged config, and a row for each remedy in the order in which they were tried."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    for column in ("", "validation loss", "lower by (95% interval)", "p", "symptom gone", "time", ""):
+    for column in ("", "validation loss", "times (95% interval)", "p", "symptom gone", "time", ""):
         table.add_column(column, no_wrap=column == "p", overflow="fold")
     base = outcomes_of(study)[UNCHANGED]
     diverged = f"{len(base.diverged)} of {len(base.seen)} diverged" if base.diverged else ""
-    mean = base.mean(METRIC)
+    mean = typical(base.values.get(METRIC, {}).values())
     table.add_row(UNCHANGED, ", ".join(filter(None, ["" if math.isnan(mean) else number(mean), diverged])))
     for each in fix.tried:
         effect = each.effect
-        verdict = Text("proved", "bold green") if effect.proved else Text(f"not proved{_why_not(each)}", "dim")
+        ill = f"; errors in {len(effect.ill)} of {len(effect.seen)}" if effect.ill else ""
+        verdict = Text(f"proved{ill}", "bold green") if effect.proved else Text(f"not proved{_why_not(each)}", "dim")
         loss = "—" if math.isnan(effect.after) else number(effect.after)
-        cells = [each.variant, loss, _lower(effect, short=True), number(effect.p_holm, 2), _gone(effect), _time(effect)]
+        cells = [each.variant, loss, _times(effect), number(effect.p_holm, 2), _gone(effect), _time(effect)]
         table.add_row(*map(Text, cells), verdict)
     return table
 
@@ -320,10 +322,11 @@ def _why_not(each: Tried) -> str:
     return ": the symptom stays" if effect.better else ""
 
 
-def _lower(effect: Effect, *, short: bool = False) -> str:
-    """By how much the loss is lower, and in how many seeds it is finite for the first time."""
-    gap = gap_in_words(effect.difference.reversed, METRIC) if effect.difference.seeds else ""
-    parts = [gap.replace("95% interval ", "") if short else gap] if gap else []
+def _times(effect: Effect, interval: str = "") -> str:
+    """`×0.42 (×0.3 to ×0.6)`: what the loss is multiplied by; and in how many seeds there is one for the first time."""
+    mean, low, high = (number(value, 2) for value in effect.factor)
+    parts = [f"×{mean}" + (f" ({interval}×{low} to ×{high})" if effect.difference.judged else "")]
+    parts = parts if effect.difference.seeds else []
     parts += [f"{len(effect.rescued)} of {len(effect.seen)} no longer diverge"] if effect.rescued else []
     return "; ".join(parts) or "—"
 
@@ -337,9 +340,9 @@ def _time(effect: Effect) -> str:
 
 
 def _measured(effect: Effect) -> str:
-    """`validation loss 0.15 in place of 2.3, lower by …, symptom gone in 5 of 5 seeds, 1.1 times the time`."""
-    before = "" if math.isnan(effect.before) else f" in place of {number(effect.before)}, lower by"
-    parts = [f"validation loss {number(effect.after)}{before or ','} {_lower(effect)}"]
+    """`validation loss 0.15 in place of 2.3, ×0.07 (…), symptom gone in 5 of 5, at 1.1 times the time`."""
+    before = "" if math.isnan(effect.before) else f" in place of {number(effect.before)}"
+    parts = [f"validation loss {number(effect.after)}{before}, {_times(effect, '95% interval ')}"]
     parts.append(f"{effect.symptom} gone in {_gone(effect)}")
     parts += [] if math.isnan(effect.seconds_ratio) else [f"at {number(effect.seconds_ratio, 2)} times the time"]
     return ", ".join(parts)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from made_up_studies import made_up_study
-from scipy.stats import binom, ttest_rel
+from scipy.stats import binom, gmean, ttest_rel
 
 from nnvis.comparison import PROOF_LEVEL, Effect, effects_of, holm, outcomes_of
 from nnvis.comparison.proof import p_better, p_of_rescue
@@ -24,10 +24,17 @@ def by_seed(values: np.ndarray | list[float]) -> dict[int, float]:
 
 def test_the_p_value_is_students_one_sided() -> None:
     rng = np.random.default_rng(0)
-    own, unchanged = rng.normal(0.0, 1.0, 5), rng.normal(0.8, 1.0, 5)
-    expected = ttest_rel(own, unchanged, alternative="less").pvalue
+    own, unchanged = np.exp(rng.normal(0.0, 1.0, 5)), np.exp(rng.normal(0.8, 1.0, 5))
+    expected = ttest_rel(np.log(own), np.log(unchanged), alternative="less").pvalue
     assert p_better(by_seed(own), by_seed(unchanged)) == pytest.approx(expected)
     assert p_better(by_seed(unchanged), by_seed(own)) == pytest.approx(1 - expected)
+    assert p_better(by_seed(1e6 * own), by_seed(1e6 * unchanged)) == pytest.approx(expected)  # units drop out
+
+
+def test_losses_that_spread_over_decades_do_not_hide_that_all_are_lower() -> None:
+    unchanged, own = [3.0, 40.0, 8.0, 900.0, 15.0], [0.4, 0.6, 0.5, 0.7, 0.4]
+    assert p_better(by_seed(own), by_seed(unchanged)) < PROOF_LEVEL
+    assert ttest_rel(own, unchanged, alternative="less").pvalue > 0.1
 
 
 @pytest.mark.parametrize(
@@ -53,7 +60,9 @@ def test_runs_that_no_longer_diverge_are_counted() -> None:
     assert p_better(by_seed(finite), by_seed([INF] * 4 + [1.0])) == pytest.approx(6 / 1024)
     assert p_better(by_seed(finite), by_seed([INF] * 4 + [0.3])) == 1.0  # not ahead where both have a loss
     both = p_better(by_seed(finite), by_seed([INF, 2.0, 2.1, 2.2, 2.3]))  # a t test as well: twice the smaller one
-    assert both == pytest.approx(2 * ttest_rel(finite[1:], [2.0, 2.1, 2.2, 2.3], alternative="less").pvalue)
+    assert both == pytest.approx(
+        2 * ttest_rel(np.log(finite[1:]), np.log([2.0, 2.1, 2.2, 2.3]), alternative="less").pvalue
+    )
     assert holm([1 / 1024] * 10)[0] < PROOF_LEVEL < holm([1 / 1024] * 11)[0]  # as the module's text says
 
 
@@ -79,17 +88,18 @@ def false_share(draw: object, runs: int = RUNS) -> float:
 
 
 def normal(rng: np.random.Generator) -> np.ndarray:
-    return rng.normal(size=SEEDS) + 0.3 * rng.normal(size=(1 + REMEDIES, SEEDS))
+    return np.exp(rng.normal(size=SEEDS) + 0.3 * rng.normal(size=(1 + REMEDIES, SEEDS)))
 
 
 def skewed(rng: np.random.Generator) -> np.ndarray:
-    return np.exp(rng.normal(size=SEEDS) + rng.normal(size=(1 + REMEDIES, SEEDS)))
+    """Most are near 1, some far above: also as logarithms."""
+    return np.exp(rng.normal(size=SEEDS) + rng.exponential(size=(1 + REMEDIES, SEEDS)) ** 2)
 
 
 def picked_for_being_ill(rng: np.random.Generator) -> np.ndarray:
     """The first seed's unchanged run was the worst of five that somebody looked at."""
     losses = normal(rng)
-    losses[0, 0] = max(losses[0, 0], *(losses[0, 0] + 0.3 * rng.normal(size=4)))
+    losses[0, 0] = losses[0, 0] * np.exp(max(0.0, *0.3 * rng.normal(size=4)))
     return losses
 
 
@@ -118,7 +128,7 @@ def test_a_half_chance_of_diverging_is_the_worst_case_and_still_within_the_level
 def test_a_remedy_that_helps_is_proved_among_others_that_do_not() -> None:
     def one_helps(rng: np.random.Generator) -> np.ndarray:
         losses = normal(rng)
-        losses[1] -= 5.0
+        losses[1] *= 0.01
         return losses
 
     assert false_share(one_helps, runs=200) > 0.95
@@ -157,11 +167,14 @@ def test_proved_is_lower_and_gone(tmp_path: Path) -> None:
         "well-but-no-lower": (False, True, False),
     }
     cure = found["cure"]
-    assert cure.difference.mean == pytest.approx(-1.5)
-    assert (cure.before, cure.after) == pytest.approx((2.08, 0.58))
+    ratios = np.log(losses["cure"]) - np.log(losses["unchanged"])
+    half = 2.7764451 * ratios.std(ddof=1) / math.sqrt(5)  # Student's t, 4 degrees of freedom
+    assert cure.factor == pytest.approx(tuple(np.exp([ratios.mean(), ratios.mean() - half, ratios.mean() + half])))
+    assert (cure.before, cure.after) == pytest.approx((gmean(losses["unchanged"]), gmean(losses["cure"])))
     assert (cure.shown_before, cure.shown_after, cure.seen) == ((0, 1, 2, 3, 4), (), (0, 1, 2, 3, 4))
     assert cure.seconds_ratio == pytest.approx(1.5, rel=0.01)  # each seed takes a little longer than the last
-    assert cure.p_holm == pytest.approx(3 * ttest_rel(losses["cure"], losses["unchanged"], alternative="less").pvalue)
+    smallest = ttest_rel(np.log(losses["cure"]), np.log(losses["unchanged"]), alternative="less").pvalue
+    assert cure.p_holm == pytest.approx(3 * smallest)
     assert found["lower-but-ill"].shown_after == (3,)
 
 
@@ -184,8 +197,8 @@ def test_standardised_targets_are_compared_in_the_old_units(tmp_path: Path, monk
         cost = np.full(8, 100.0 if variant == "unchanged" else 1.0)
         monkeypatch.setitem(run.__dict__, "checks", (Check(0, {"diagnosis_row_loss_constant": cost}, {}),))
     (effect,) = effects(study).values()
-    assert effect.after == pytest.approx(50.4)
-    assert effect.difference.mean == pytest.approx(10.4)
+    assert effect.after == pytest.approx(100 * gmean(losses["targets"]))
+    assert effect.factor[0] == pytest.approx(100 * gmean(losses["targets"]) / gmean(losses["unchanged"]))
     assert not effect.better
     for _, _, run in study.each_run():
         monkeypatch.setitem(run.__dict__, "checks", ())
