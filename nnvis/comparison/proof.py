@@ -6,8 +6,8 @@
 A remedy is proved if its validation loss is lower than the unchanged config's (one-sided p, adjusted by Holm for the
 number of remedies, below LEVEL) and if its symptom is neither an error nor a warning in any of its runs.
 
-**The difference is that of the logarithms**, so that it is a factor: the losses of sick runs spread over decades, and one
-run that is far worse than the rest would hide in its own spread that all of them are. Units drop out.
+**The difference is that of the logarithms**, so that it is a factor: the losses of sick runs spread over decades, and
+one run that is far worse than the rest would hide in its own spread that all of them are. Units drop out.
 
 **A run that diverged** has no validation loss: it is worse than any number. A remedy that diverges in any seed is not
 proved. Where the unchanged config does, it is a matter of counting: say a remedy did nothing. Then the two runs of a

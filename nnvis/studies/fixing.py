@@ -308,7 +308,7 @@ def _table(fix: Fix, study: Study) -> Table:
         ill = f"; errors in {len(effect.ill)} of {len(effect.seen)}" if effect.ill else ""
         verdict = Text(f"proved{ill}", "bold green") if effect.proved else Text(f"not proved{_why_not(each)}", "dim")
         loss = "—" if math.isnan(effect.after) else number(effect.after)
-        cells = [each.variant, loss, _times(effect), number(effect.p_holm, 2), _gone(effect), _time(effect)]
+        cells = [each.variant, loss, _times(effect), number(effect.p_holm), _gone(effect), _time(effect)]
         table.add_row(*map(Text, cells), verdict)
     return table
 
