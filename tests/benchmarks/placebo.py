@@ -3,8 +3,8 @@
     python tests/benchmarks/placebo.py [--baselines 200] [--remedies 4] [--seeds 5] [--steps 100]
 
 A placebo is the same config with other random numbers: of a seed the baseline and every placebo see the same rows
-(`data.seed`), but start from other weights and draw other batches. It differs in every bit and in nothing that counts. A
-healthy run has no symptom that could go, so the validation loss alone decides, and what is counted is more than a fix
+(`data.seed`), but start from other weights and draw other batches. It differs in every bit and in nothing that counts.
+A healthy run has no symptom that could go, so the validation loss alone decides, and what is counted is more than a fix
 would call proved. Baselines differ in network, data, optimizer and learning rate, so that they have other spreads.
 
 About 0.1 s a run on one core: 4 · 200 · 5 placebos and 200 · 5 baselines take ten minutes.

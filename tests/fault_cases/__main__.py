@@ -2,8 +2,11 @@
 
 python tests/fault_cases train RECORDS [--seeds 5] [--only 'at_*'] [--seconds 240] [--facts FILE]
 python tests/fault_cases score RECORDS [--details] [--facts FILE]
+python tests/fault_cases fix FOLDER [--seeds 5] [--only 'at_*'] [--seconds 3600]
 
 `train` writes RECORDS/CASE/SEED and leaves alone what is there; after --seconds it begins no further run.
+`fix` writes those that a config can say into FOLDER, and counts for how many of the faults that are detected there
+`nnvis fix` proves a remedy.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ import time
 from pathlib import Path
 
 import torch
+from fault_configs import fix_cases
 from fault_facts import FACTS, Case, held_out, read_facts
 from fault_scoring import score
 from fault_training import train_case
@@ -24,7 +28,7 @@ HEALED_SEEDS = 2  # enough for what a healed run reaches
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="tests/fault_cases", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("action", choices=("train", "score"))
+    parser.add_argument("action", choices=("train", "score", "fix"))
     parser.add_argument("records", type=Path)
     parser.add_argument("--facts", type=Path, default=FACTS)
     parser.add_argument("--seeds", type=int, default=5)
@@ -37,6 +41,9 @@ def main() -> None:
     if arguments.action == "train":
         torch.set_num_threads(1)
         train(cases, arguments.seeds, arguments.records, arguments.seconds)
+    elif arguments.action == "fix":
+        torch.set_num_threads(1)
+        print(fix_cases(cases, arguments.records, arguments.seeds, arguments.seconds).table())
     else:
         scored = score(cases, arguments.records, held_out(facts))
         if arguments.details:
