@@ -15,7 +15,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n $(JOBS) --dist worksteal
 GALLERY := vanishing exploding overfitting
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test slow zoo check gallery moving format clean
+.PHONY: help demo test slow zoo check gallery moving twin format clean
 
 help: ## what there is
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,6 +47,11 @@ gallery: $(READY) ## the pictures of three studies that the README shows, made a
 
 moving: $(READY) ## the moving picture that the README shows, made anew
 	@run=$$($(BIN)/nnvis train moons_mlp --quiet) && $(BIN)/nnvis animate $$run --out .github/training.gif
+
+twin: $(READY) ## a sick run beside its fixed twin, the picture that the README shows: two minutes
+	@run=$$($(BIN)/nnvis train vanishing_sigmoid training.threads=1 | tail -n 1) && \
+		$(BIN)/nnvis fix $$run --jobs $(JOBS) && \
+		cp runs/vanishing-sigmoid-$$(basename $$run)-fix/figures/twin.png .github/twin.png
 
 format: $(READY) ## put the code into shape
 	$(BIN)/ruff format

@@ -9,6 +9,7 @@
     study = nnvis.compare("vanishing", jobs=2)         # variants × seeds: study.runs["relu_he"][0]
     nnvis.diagnose(run)                                # what is wrong with it, where, since when; needs no torch
     nnvis.check(model, loss_fn, inputs, targets)       # the same before any training, by one batch
+    nnvis.fix(run.path, seeds=5, jobs=2)               # its remedies, tried side by side; the best one as a new config
 
     with nnvis.watch(model, optimizer, log_dir="runs/mine"):    # around your own loop
         ...
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from nnvis.errors import InputError, RunError
     from nnvis.experiment import load_model, train
     from nnvis.record import Finding, Run, Study
-    from nnvis.studies import compare
+    from nnvis.studies import Fix, compare, fix
     from nnvis.watching import watch
 
     __version__: str
@@ -40,6 +41,7 @@ __all__ = [
     "Config",
     "Diagnosis",
     "Finding",
+    "Fix",
     "InputError",
     "Run",
     "RunError",
@@ -48,6 +50,7 @@ __all__ = [
     "check",
     "compare",
     "diagnose",
+    "fix",
     "load_config",
     "load_model",
     "load_run",
@@ -60,6 +63,7 @@ _HOMES = {
     "Config": "nnvis.config",
     "Diagnosis": "nnvis.diagnosis",
     "Finding": "nnvis.record",
+    "Fix": "nnvis.studies",
     "InputError": "nnvis.errors",
     "Run": "nnvis.record",
     "RunError": "nnvis.errors",
@@ -67,6 +71,7 @@ _HOMES = {
     "check": "nnvis.checking",
     "compare": "nnvis.studies",
     "diagnose": "nnvis.diagnosis",
+    "fix": "nnvis.studies",
     "load_config": "nnvis.config",
     "load_model": "nnvis.experiment",
     "train": "nnvis.experiment",

@@ -79,6 +79,7 @@ def commands() -> dict[str, Command]:
         "train": train,
         "compare": compare,
         "diagnose": diagnose,
+        "fix": fix,
         "figures": figures,
         "explain": explain,
         "animate": animate,
@@ -222,6 +223,46 @@ def diagnose(argv: Sequence[str]) -> int:
 
         print_diagnosis(run, found, Console(highlight=False))
     return FINDINGS if found.sick else DONE
+
+
+def fix(argv: Sequence[str]) -> int:
+    """Try the remedies of a run's findings side by side, and write the best one that is proved as a new config.
+
+    The run's config is trained unchanged and with each remedy, with the same seeds and batches, as a study in
+    RUNS/NAME-fix: the same command goes on after an interruption. Proved means that over the seeds the validation loss
+    is lower beyond chance, and the symptom gone. The last line printed is the new config's file, for nnvis train; where
+    nothing is proved it is the sentence that says so. Exit code 0 either way.
+    """
+    parser = _Parser(fix)
+    parser.add_argument("run", metavar="RUN", help="a run's directory")
+    parser.add_argument("--seeds", type=int, default=5, metavar="N", help="how many (default: 5)")
+    parser.add_argument("--jobs", type=int, metavar="N", help="how many runs at a time (default: 1)")
+    _add_runs(parser)
+    parser.add_argument("--trust", action="store_true", help="let the config run Python code of yours (kind: python)")
+    parser.add_argument("--quiet", action="store_true", help="no progress")
+    options = parser.parse_args(argv)
+    if options.seeds < 3 or (options.jobs is not None and options.jobs < 1):
+        parser.error("--seeds must be at least 3, --jobs positive")
+    from rich.console import Console
+
+    from nnvis.studies import failures, fix_run, print_fix
+
+    found = fix_run(
+        options.run,
+        seeds=options.seeds,
+        jobs=options.jobs,
+        runs=options.runs,
+        trust=options.trust,
+        quiet=options.quiet,
+    )
+    for failure in failures(found.study) if found.study else ():
+        _complain(f"failed: {failure}", FAILED)
+    if found.figure:
+        print(f"figure: {found.figure}")
+    print_fix(found, Console(highlight=False, width=None if sys.stdout.isatty() else 120))
+    if found.file:
+        print(found.file)
+    return DONE
 
 
 def figures(argv: Sequence[str]) -> int:

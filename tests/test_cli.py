@@ -20,7 +20,8 @@ from nnvis.listing import LOSSES, TOPICS, listing
 
 NNVIS = [sys.executable, "-m", "nnvis"]
 ADAFACTOR = "lr=0.01, beta2_decay=-0.8, eps=[null, 0.001], d=1.0, weight_decay=0.0, foreach=null, maximize=false"
-COMMANDS = ["demo", "train", "compare", "diagnose", "figures", "explain", "animate", "check", "list", "schema", "bench"]
+COMMANDS = ["demo", "train", "compare", "diagnose", "fix", "figures"]
+COMMANDS += ["explain", "animate", "check", "list", "schema", "bench"]
 
 
 def test_help_names_every_command_and_the_exit_codes(capsys: pytest.CaptureFixture[str]) -> None:
@@ -64,7 +65,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     [
         (
             ["trian"],
-            "choices: demo, train, compare, diagnose, figures, explain, animate, check, list, schema, bench; "
+            "choices: demo, train, compare, diagnose, fix, figures, explain, animate, check, list, schema, bench; "
             'did you mean "train"',
         ),
         (["train"], "name one config"),

@@ -12,19 +12,24 @@ from nnvis.comparison.expected import Checked
 from nnvis.comparison.outcomes import Outcome, deciding_metrics, higher_is_better, outcomes_of, run_metrics
 from nnvis.comparison.paired import Difference, difference, holm
 from nnvis.comparison.pairs import Pair, Ranking
+from nnvis.comparison.proof import LEVEL as PROOF_LEVEL
+from nnvis.comparison.proof import Effect, effects_of
 from nnvis.comparison.verdict import gap_in_words, in_words
 
 __all__ = [
     "COMPARISON_FILE",
+    "PROOF_LEVEL",
     "Checked",
     "Comparison",
     "Difference",
+    "Effect",
     "Outcome",
     "Pair",
     "Ranking",
     "compare",
     "deciding_metrics",
     "difference",
+    "effects_of",
     "gap_in_words",
     "higher_is_better",
     "holm",

@@ -16,6 +16,7 @@ A rule is a pure function `run -> list[Finding]` that raises `NotJudged` where t
     evidence.py     what rules ask of a record: checks, progress, intervals, Holm's correction
     remedies.py     what can be done, by symptom
     beforehand.py   the same symptoms before training, by the check of step 0 alone
+    changes.py      what that means for a config
 
 An `error` is a symptom with a consequence that lasts: no progress over the best predictor that does not see the inputs,
 at two checks in a row. Without the consequence a symptom is a warning, or a note (`info`).

@@ -17,7 +17,7 @@ from nnvis.diagnosis.inputs import (
     unnormalized_targets,
 )
 from nnvis.diagnosis.nonfinite import nonfinite_values
-from nnvis.diagnosis.remedies import TREAT_CAUSES
+from nnvis.diagnosis.remedies import TREAT_CAUSES, fitted
 from nnvis.diagnosis.structure import loss_mismatch, missing_nonlinearity, output_mismatch
 from nnvis.diagnosis.units import dead_units, saturated_activations, symmetric_units
 from nnvis.record.run import Run
@@ -81,7 +81,8 @@ class Diagnosis:
 def diagnose(run: Run) -> Diagnosis:
     """What is wrong with a run, finished or not, as far as its record tells.
 
-    `figure` of a finding is the file in the run's directory that shows it, where that has been drawn.
+    `figure` of a finding is the file in the run's directory that shows it, where that has been drawn. `overrides` of
+    its remedies fit the run's config; a watched run's are advice.
     """
     return judge(run, RULES)
 
@@ -98,6 +99,7 @@ def judge(run: Run, rules: Mapping[str, Rule]) -> Diagnosis:
         except KeyError as missing:  # a record of another version, or of a check that was cut short
             not_judged[symptom] = f"the record has no {missing.args[0]}"
     judged = sorted(_with_causes(findings), key=lambda finding: SEVERITIES.index(finding.severity))
+    judged = [replace(finding, remedies=fitted(finding, run.config)) for finding in judged]
     return Diagnosis(tuple(_with_figure(run, finding) for finding in judged), not_judged)
 
 

@@ -1,131 +1,192 @@
-"""What can be done about a symptom, likeliest first. `overrides` are those of a config of nnvis's own."""
+"""What can be done about a symptom, likeliest first, and what that means for the config of a run.
+
+    remedies("vanishing_gradients")          # advice: titles and reasons
+    fitted(finding, run.config)              # the same with overrides that fit this config
+
+A remedy whose change is in the config already is left out. One that no config of this kind can express keeps its title
+and its reason, without overrides. To add a remedy: a line in `_BY_SYMPTOM`, and its change in `changes`.
+"""
 
 from __future__ import annotations
 
-from nnvis.record.vocabulary import Remedy
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
-_RELU = Remedy(
+from nnvis.record.vocabulary import Finding, Remedy
+
+if TYPE_CHECKING:
+    from nnvis.config import Config
+
+
+@dataclass(frozen=True)
+class _Known:
+    """A remedy before it meets a config."""
+
+    title: str
+    why: str
+    change: str = ""  # in `nnvis.diagnosis.changes`; "" for what no config says
+
+
+_RELU = _Known(
     "use ReLU with He's initialisation",
     "its slope is 1 or 0, and the weights keep the signal's size through any depth (He et al. 2015)",
-    {"model.activation": "relu", "model.init": "kaiming_uniform"},
+    "relu",
 )
-_NORM = Remedy(
-    "normalise between the layers",
-    "every layer then gets inputs of size 1 (Ioffe & Szegedy 2015)",
-    {"model.norm": "batch"},
+_NORM = _Known("normalise between the layers", "every layer then gets inputs of size 1 (Ioffe & Szegedy 2015)", "norm")
+_RESIDUAL = _Known(
+    "add residual connections", "the gradient gets a way around every block (He et al. 2016)", "residual"
 )
-_RESIDUAL = Remedy(
-    "add residual connections", "the gradient gets a way around every block (He et al. 2016)", {"model.residual": True}
+_GATED = _Known("use gated cells", "their state is passed on, not multiplied (Hochreiter & Schmidhuber 1997)", "gated")
+_CLIP = _Known("clip gradients by their norm", "one large step can then do no harm (Pascanu et al. 2013)", "clip")
+_KEEPS_SIZE = _Known(
+    "start with weights that keep the signal's size",
+    "it should neither grow nor shrink from layer to layer (Glorot & Bengio 2010, He et al. 2015)",
+    "keeps_size",
 )
-_CLIP = Remedy(
-    "clip gradients by their norm",
-    "one large step can then do no harm (Pascanu et al. 2013)",
-    {"training.clip_grad_norm": 1.0},
+_LOWER = _Known("lower the learning rate tenfold", "steps above 2 / curvature climb instead of descending", "lower")
+_RAISE = _Known("raise the learning rate tenfold", "steps this small do not come far", "raise")
+_RAISE_3 = _Known("raise the learning rate threefold", "short runs need larger steps", "raise_3")
+_ADAM = _Known(
+    "let Adam choose the size of each weight's step", "it depends on no gradient's size (Kingma & Ba 2015)", "adam"
 )
-_SMALLER_INIT = Remedy(
-    "start with smaller weights",
-    "the signal should keep its size from layer to layer",
-    {"model.init": "kaiming_uniform"},
-)
-_LOWER = Remedy("lower the learning rate tenfold", "steps above 2 / curvature climb instead of descending", {})
-_STANDARDIZE = Remedy(
+_STANDARDIZE = _Known(
     "standardise the inputs",
     "mean 0 and spread 1 is what initialisations are made for (LeCun et al. 1998)",
-    {"data.standardize": True},
+    "standardize",
 )
-_TARGETS = Remedy(
-    "standardise the targets", "the output layer starts near 0 with a spread near 1", {"data.standardize_targets": True}
+_TARGETS = _Known(
+    "standardise the targets", "the output layer starts near 0 with a spread near 1", "standardize_targets"
 )
-_LEAKY = Remedy("use LeakyReLU", "its slope is never 0, so that no unit can die", {"model.activation": "leaky_relu"})
+_LEAKY = _Known("use LeakyReLU", "its slope is never 0, so that no unit can die", "leaky")
+_LOGITS = _Known(
+    "give the loss what it takes",
+    "logits for cross entropy (no softmax, no sigmoid); numbers without bounds for regression",
+    "plain_output",
+)
+_LARGER = _Known("use a larger network", "it must at least do what a linear map does", "larger")
 
-TREAT_CAUSES = Remedy("treat the findings named as its causes first", "the network may then learn by itself", {})
-
-_BY_SYMPTOM: dict[str, tuple[Remedy, ...]] = {
-    "vanishing_gradients": (_RELU, _NORM, _RESIDUAL),
-    "zero_gradients": (Remedy("take away what blocks the gradient", "nothing before it can learn", {}),),
-    "exploding_gradients": (_CLIP, _SMALLER_INIT, _NORM, _LOWER),
+_BY_SYMPTOM: dict[str, tuple[_Known, ...]] = {
+    "vanishing_gradients": (_RELU, _NORM, _RESIDUAL, _KEEPS_SIZE, _GATED),
+    "zero_gradients": (
+        _Known("take away what blocks the gradient", "nothing before it can learn", "plain_output"),
+        _LEAKY,
+        _KEEPS_SIZE,
+    ),
+    "exploding_gradients": (_KEEPS_SIZE, _CLIP, _NORM, _LOWER),
     "dead_units": (
         _LEAKY,
         _LOWER,
-        Remedy("start as He et al. do", "half of the units are then on at first", {"model.init": "kaiming_uniform"}),
+        _Known("start as He et al. do", "half of the units are then on at first", "he"),
+        _NORM,
     ),
-    "saturated_activations": (_SMALLER_INIT, _STANDARDIZE, _NORM),
-    "symmetric_units": (
-        Remedy(
-            "start from random weights", "units that start the same stay the same", {"model.init": "kaiming_uniform"}
-        ),
-    ),
+    "saturated_activations": (_KEEPS_SIZE, _STANDARDIZE, _NORM, _RELU),
+    "symmetric_units": (_Known("start from random weights", "units that start the same stay the same", "keeps_size"),),
     "learning_rate_too_high": (_LOWER, _CLIP),
+    "learning_rate_too_low": (_RAISE, _RAISE_3, _ADAM),
     "overfitting": (
-        Remedy(
-            "stop early",
-            "the best weights were there before",
-            {"training.early_stopping": {"metric": "loss", "patience": 10}},
-        ),
-        Remedy("decay the weights", "less freedom for the same network", {"optimizer.weight_decay": 0.01}),
-        Remedy("use dropout", "no unit can rely on another (Srivastava et al. 2014)", {"model.dropout": 0.2}),
-        Remedy("get more data, or a smaller network", "fewer weights a row", {}),
+        _Known("stop early", "the best weights were there before", "stop_early"),
+        _Known("decay the weights", "less freedom for the same network", "decay"),
+        _Known("use dropout", "no unit can rely on another (Srivastava et al. 2014)", "dropout"),
+        _Known("use a smaller network", "fewer weights a row", "smaller"),
+        _Known("get more data", "what a network cannot learn by heart it has to understand", "all_rows"),
     ),
     "underfitting": (
-        Remedy("train longer", "the loss may still be falling", {}),
-        Remedy("raise the learning rate", "short runs need larger steps", {}),
-        Remedy("use a larger network", "it must at least do what a linear map does", {}),
+        _Known("train longer", "the loss may still be falling", "longer"),
+        _RAISE_3,
+        _LARGER,
+        _ADAM,
     ),
     "not_learning": (
-        Remedy("try to learn 16 rows by heart", "a network that cannot has a bug, not a tuning problem", {}),
+        _Known("try to learn 16 rows by heart", "a network that cannot has a bug, not a tuning problem"),
+        _RAISE,
+        _LOWER,
+        _ADAM,
+        _KEEPS_SIZE,
     ),
-    "nonfinite_values": (_LOWER, _CLIP, Remedy("look for NaN in the data", "one row is enough", {})),
+    "nonfinite_values": (_LOWER, _CLIP, _KEEPS_SIZE, _Known("look for NaN in the data", "one row is enough")),
     "bad_initial_loss": (
-        Remedy(
-            "start the output layer with small weights", "a network that knows nothing should be sure of nothing", {}
+        _Known(
+            "start the output layer with small weights",
+            "a network that knows nothing should be sure of nothing",
+            "keeps_size",
         ),
         _STANDARDIZE,
         _TARGETS,
     ),
     "unnormalized_inputs": (_STANDARDIZE, _NORM),
     "unnormalized_targets": (_TARGETS,),
-    "output_mismatch": (
-        Remedy(
-            "give the loss what it takes",
-            "logits for cross entropy (no softmax, no sigmoid); numbers without bounds for regression",
-            {},
-        ),
-    ),
+    "output_mismatch": (_LOGITS,),
     "loss_mismatch": (
-        Remedy(
+        _Known(
             "use the loss of this task, as a mean over rows of equal shapes",
             "of the right sign: what is better has to lose less; cross_entropy takes logits and class numbers",
-            {},
         ),
     ),
     "missing_nonlinearity": (
-        Remedy("put an activation between the layers", "without one, two layers are one", {"model.activation": "relu"}),
+        _Known("put an activation between the layers", "without one, two layers are one", "nonlinear"),
     ),
     "constant_features": (
-        Remedy(
+        _Known(
             "leave them out, or look where their values went",
             "a column without a spread tells rows apart by nothing",
-            {},
         ),
     ),
     "shared_rows": (
-        Remedy(
+        _Known(
             "take out of one split what is in the other",
             "a row that was trained on says nothing about new ones; duplicates go into one split together",
-            {},
         ),
     ),
-    "class_imbalance": (Remedy("weight the classes, or draw rare rows more often", "the loss then feels them", {}),),
+    "class_imbalance": (_Known("weight the classes, or draw rare rows more often", "the loss then feels them"),),
     "bad_labels": (
-        Remedy(
+        _Known(
             "look at a few rows with their labels",
             "nothing can be learned from labels that do not belong to their rows",
-            {},
         ),
     ),
 }
 
+_CHANGES = {known.title: known.change for each in _BY_SYMPTOM.values() for known in each}
+
+TREAT_CAUSES = Remedy("treat the findings named as its causes first", "the network may then learn by itself", {})
+
 
 def remedies(symptom: str) -> tuple[Remedy, ...]:
-    """What can be done, likeliest first."""
-    return _BY_SYMPTOM.get(symptom, ())
+    """What can be done, likeliest first, as advice: `fitted` says what it means for a config."""
+    return tuple(Remedy(known.title, known.why, {}) for known in _BY_SYMPTOM.get(symptom, ()))
+
+
+def fitted(finding: Finding, config: Mapping[str, Any]) -> tuple[Remedy, ...]:
+    """A finding's remedies with the overrides that they are in this config (`run.config`, {} for a watched run).
+
+    All overrides that it gives make a valid config, another one than this. What the config does already is left out;
+    what no config of this kind can say, or is not valid with the rest of it, is advice, without overrides.
+    """
+    base = _read(config)
+    if base is None:
+        return tuple(replace(remedy, overrides={}) for remedy in finding.remedies)
+    from nnvis.diagnosis.changes import CHANGES, effective
+
+    found = []
+    for remedy in finding.remedies:
+        change = CHANGES.get(_CHANGES.get(remedy.title, ""))
+        overrides = change(base) if change else remedy.overrides
+        if overrides:
+            overrides = effective(base, overrides)
+        if overrides is not None:
+            found.append(replace(remedy, overrides=overrides))
+    return tuple(found)
+
+
+def _read(config: Mapping[str, Any]) -> Config | None:
+    """The config of a run; None for a run without one, or with one that this version does not read."""
+    if not config:
+        return None
+    from nnvis.config import ConfigError, parse_config
+    from nnvis.config.yaml_text import write_yaml
+
+    try:
+        return parse_config(write_yaml(dict(config)), trust=True)
+    except ConfigError:
+        return None

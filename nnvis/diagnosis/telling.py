@@ -7,6 +7,8 @@ as_json(found)
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -21,6 +23,7 @@ from nnvis.record.vocabulary import Finding
 
 _STYLES = {"error": "bold red", "warning": "bold yellow", "info": "bold blue"}
 _MOST_LAYERS = 3
+_END = "\n..."  # what YAML writes behind a lone word or number
 
 
 def print_diagnosis(run: Run, found: Diagnosis, console: Console) -> None:
@@ -35,8 +38,8 @@ def print_diagnosis(run: Run, found: Diagnosis, console: Console) -> None:
         for rank, cause in enumerate(finding.causes, 1):
             say(f"  cause {rank}: {cause}" if len(finding.causes) > 1 else f"  cause: {cause}")
         for remedy in finding.remedies:
-            change = "".join(f" {key}={_written(value)}" for key, value in remedy.overrides.items())
-            say(f"  remedy: {remedy.title}: {remedy.why}" + (f" [{change.strip()}]" if change and run.config else ""))
+            change = in_words(remedy.overrides)
+            say(f"  remedy: {remedy.title}: {remedy.why}" + (f" [{change}]" if change else ""))
         if finding.figure:
             say(f"  figure: {run.path / finding.figure}")
         say("")
@@ -73,9 +76,9 @@ def _headline(finding: Finding, *, with_step: bool) -> Text:
     return line.append(f", since step {finding.first_step:,}") if with_step else line
 
 
-def _written(value: Any) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, dict):
-        return "{" + ", ".join(f"{key}: {_written(item)}" for key, item in value.items()) + "}"
-    return str(value)
+def in_words(overrides: Mapping[str, Any]) -> str:
+    """As they are written behind `nnvis train CONFIG`."""
+    from nnvis.config.yaml_text import write_line
+
+    told = [f"{key}={write_line(value).removesuffix(_END)}" for key, value in overrides.items()]
+    return " ".join(map(shlex.quote, told))

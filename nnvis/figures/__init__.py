@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from nnvis.figures.reading import NoData
     from nnvis.figures.studying import draw_study
     from nnvis.figures.style import save
+    from nnvis.figures.twins import twin
     from nnvis.figures.updates import update_ratio
 
 _HOMES = {
@@ -41,6 +42,7 @@ _HOMES = {
     "learning_curves_compared": "curves",
     "network": "architecture",
     "save": "style",
+    "twin": "twins",
     "update_ratio": "updates",
 }
 
@@ -59,6 +61,7 @@ __all__ = [
     "learning_curves_compared",
     "network",
     "save",
+    "twin",
     "update_ratio",
 ]
 

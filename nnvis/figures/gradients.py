@@ -7,6 +7,7 @@ gradient_flow(sigmoid, relu)       # several: a panel each, on shared axes
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -43,14 +44,14 @@ def gradient_flow(*runs: Run) -> Figure:
     explain(fig, _title(runs, tables), _caption(runs, tables))
     everything = np.concatenate([t.values.ravel() for t in tables])
     known = np.concatenate([t.present.ravel() for t in tables])
-    ends, most = {}, max(len(_shown(table)) for table in tables)
+    ends, most = {}, most_lines(tables)
     for i, (ax, name, table) in enumerate(zip(panels, names(*runs), tables, strict=False)):
-        ends[ax] = _panel(ax, table, Strips(ax, everything, known, rows=most))
+        ends[ax] = gradient_panel(ax, table, Strips(ax, everything, known, rows=most), _colour(table))
         ax.set_xlabel("layer, input → output")
         if i % columns == 0:
             ax.set_ylabel("gradient norm")
         if len(runs) > 1:
-            ax.set_title(f"{name}\n{_ratio_words(table)}", color=_colour(table))
+            ax.set_title(f"{name}\n{ratio_words(table)}", color=_colour(table))
     return arrange(fig, ends, names={ax: table.layers for ax, table in zip(panels, tables, strict=False)})
 
 
@@ -61,8 +62,13 @@ def _shown(table: LayerSeries) -> list[int]:
     return sorted({0, last // 2, last, *finite[-1:].tolist()})
 
 
-def _panel(ax: Axes, table: LayerSeries, strips: Strips) -> list[EndLabel]:
-    """Draws a run's lines; returns what to write at their ends."""
+def most_lines(tables: Iterable[LayerSeries]) -> int:
+    """How many lines the fullest panel has: `Strips` keeps rows for them."""
+    return max(len(_shown(table)) for table in tables)
+
+
+def gradient_panel(ax: Axes, table: LayerSeries, strips: Strips, colour: str) -> list[EndLabel]:
+    """Draws a run's lines in shades of a colour; returns what to write at their ends."""
     x = np.arange(len(table.layers))
     kinds = value_kinds(table.values, table.present)
     ordinary = np.where(kinds == ORDINARY, table.values, np.nan)
@@ -73,26 +79,26 @@ def _panel(ax: Axes, table: LayerSeries, strips: Strips) -> list[EndLabel]:
         low[~known.any(axis=0)] = np.nan  # leaves the band open where nothing was measured
         ax.fill_between(x, low, high, color="#000000", alpha=0.08, linewidth=0, label="_all steps")
     rows, labels = _shown(table), []
-    for row, (t, colour) in enumerate(zip(rows, shades(_colour(table), len(rows)), strict=True)):
+    for row, (t, shade) in enumerate(zip(rows, shades(colour, len(rows)), strict=True)):
         when = f"step {table.steps[t]:,}"
         marker = MARKERS[row] if len(x) <= 40 else "none"
-        ax.plot(x, ordinary[t], color=colour, marker=marker, linestyle=DASHES[-len(rows) :][row], label=when)
-        strips.mark(x, kinds[t], colour, row, f"{table.steps[t]:,}")
+        ax.plot(x, ordinary[t], color=shade, marker=marker, linestyle=DASHES[-len(rows) :][row], label=when)
+        strips.mark(x, kinds[t], shade, row, f"{table.steps[t]:,}")
         finite = ordinary[t][np.isfinite(ordinary[t])]
         if len(finite):
-            labels.append(EndLabel(finite[-1], f"{GLYPHS[row]} {when}", colour))
+            labels.append(EndLabel(finite[-1], f"{GLYPHS[row]} {when}", shade))
     ax.set_xlim(-0.5, len(x) - 0.5)
     return labels + strips.names()
 
 
-def _ratio_words(table: LayerSeries) -> str:
+def ratio_words(table: LayerSeries) -> str:
     """The panel's numbers, at the first measured step."""
     factor = factor_per_layer(np.where(table.present[0], table.values[0], np.nan))
     pace = f"  (×{number(factor, 2)} a layer)" if math.isfinite(factor) else ""
-    return f"first : last layer = {number(_at_start(table), 2)}{pace}"
+    return f"first : last layer = {number(ratio_at_start(table), 2)}{pace}"
 
 
-def _at_start(table: LayerSeries) -> float:
+def ratio_at_start(table: LayerSeries) -> float:
     """The first layer's gradient over the last layer's, of the layers that have one, at the first measured step."""
     return _ratio(table, 0)
 
@@ -134,7 +140,7 @@ def _colour(table: LayerSeries) -> str:
 
 def _title(runs: tuple[Run, ...], tables: list[LayerSeries]) -> str:
     if len(runs) > 1:
-        ratios = sorted(zip((_at_start(t) for t in tables), names(*runs), strict=True), key=lambda pair: pair[0])
+        ratios = sorted(zip((ratio_at_start(t) for t in tables), names(*runs), strict=True), key=lambda pair: pair[0])
         (low, sick), (high, healthy) = ratios[0], ratios[-1]
         return f"{sick}: the first layer gets {_of_last(low)} gradient at the start; {healthy}: {number(high, 2)}"
     table = tables[0]

@@ -35,7 +35,7 @@ Engine = Callable[[Sequence[Task], int | None], AbstractContextManager[Iterator[
 
 
 def run_study(
-    source: str | Path,
+    source: str | Path | StudyConfig,
     overrides: Sequence[str] = (),
     *,
     runs: str | Path = "runs",
@@ -46,16 +46,17 @@ def run_study(
 ) -> Study:
     """Train what is missing of a study (a file, or a shipped one's name) in `runs`/NAME; compare, draw, read it back.
 
-    `overrides` are `dotted.key=value`, of the study or of its base. `jobs` processes train at a time (1); the results
-    do not depend on how many. `on`: "ray" or "ray://ADDRESS" trains on a Ray cluster instead, whose machines have to
-    see the same folder. A diverged run is a result; one that failed leaves the others and stands in `missing`.
+    `overrides` are `dotted.key=value`, of the study or of its base; a `StudyConfig` takes none. `jobs` processes train
+    at a time (1); the results do not depend on how many. `on`: "ray" or "ray://ADDRESS" trains on a Ray cluster
+    instead, whose machines have to see the same folder. A diverged run is a result; one that failed leaves the others
+    and stands in `missing`.
 
     Raises InputError for what cannot be run, RunError where no run came to its end, and KeyboardInterrupt, whose text
     says how to go on, where the study was asked to end.
     """
     if jobs is not None and jobs < 1:
         raise InputError(f"jobs: should be a whole number of at least 1, got {jobs}")
-    config = load_study_config(source, overrides, trust=trust)
+    config = source if isinstance(source, StudyConfig) else load_study_config(source, overrides, trust=trust)
     engine = _engine(on)
     directory = Path(runs) / config.name
     with disk_errors(directory):

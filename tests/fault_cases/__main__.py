@@ -3,8 +3,11 @@
 python tests/fault_cases train RECORDS [--seeds 5] [--only 'at_*'] [--seconds 240] [--facts FILE]
 python tests/fault_cases score RECORDS [--details] [--facts FILE]
 python tests/fault_cases check [--seeds 5] [--only 'at_*']      # before any training: needs no records
+python tests/fault_cases fix FOLDER [--seeds 5] [--only 'at_*'] [--seconds 3600]
 
 `train` writes RECORDS/CASE/SEED and leaves alone what is there; after --seconds it begins no further run.
+`fix` writes those that a config can say into FOLDER, and counts for how many of the faults that are detected there
+`nnvis fix` proves a remedy.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ from pathlib import Path
 
 import torch
 from fault_checking import check_cases
+from fault_configs import fix_cases
 from fault_facts import FACTS, Case, held_out, read_facts
 from fault_scoring import score
 from fault_training import train_case
@@ -26,7 +30,7 @@ HEALED_SEEDS = 2  # enough for what a healed run reaches
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="tests/fault_cases", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("action", choices=("train", "score", "check"))
+    parser.add_argument("action", choices=("train", "score", "check", "fix"))
     parser.add_argument("records", type=Path, nargs="?")
     parser.add_argument("--facts", type=Path, default=FACTS)
     parser.add_argument("--seeds", type=int, default=5)
@@ -44,6 +48,9 @@ def main() -> None:
     elif arguments.action == "train":
         torch.set_num_threads(1)
         train(cases, arguments.seeds, arguments.records, arguments.seconds)
+    elif arguments.action == "fix":
+        torch.set_num_threads(1)
+        print(fix_cases(cases, arguments.records, arguments.seeds, arguments.seconds).table())
     else:
         scored = score(cases, arguments.records, held_out(facts))
         if arguments.details:
