@@ -19,7 +19,7 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import LogNorm, Normalize
+from matplotlib.colors import LogNorm, Normalize, PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.patheffects import withStroke
@@ -29,7 +29,7 @@ from mpl_toolkits.mplot3d.axes3d import Axes3D
 from nnvis.figures.labels import arrange
 from nnvis.figures.scales import log_ticks, tick_words
 from nnvis.figures.style import INK, drawn, explain, sheet
-from nnvis.figures.words import listing, number, percent, plural
+from nnvis.figures.words import number, percent, plural
 from nnvis.record.vocabulary import FloatArray, IntArray
 
 LEVELS = 22
@@ -147,19 +147,21 @@ def training_landscape(surface: Surface, trail: Trail, seen: Seen) -> Figure:
     """
     share = sum(trail.explained)
     out = trail.distances / trail.length
-    apart = int(np.argmax(np.abs(np.log(trail.own / trail.in_plane)))) if (trail.own > 0).all() else 0
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratios = np.abs(np.log(trail.own / trail.in_plane))
+    apart = int(np.argmax(np.where(np.isnan(ratios), 0, ratios)))
     fig = sheet(height=3.3)
     explain(
         fig,
         f"{seen.name}: training went from loss {number(trail.own[0])} to {number(trail.own[-1])}; "
-        f"{percent(share)} of its way lies in this plane",
+        f"this plane holds {percent(share)} of its path",
         f"{_mean(seen)} in the plane of the two principal components of {len(trail.steps)} snapshots of "
-        f"{plural(seen.parameters, 'weight')}, with the last as origin. Markers: the "
-        "snapshots, in the colour of their own loss; line: the nearest points of the plane. They are up to "
-        f"{number(float(trail.distances.max()))} apart ({percent(float(out.max()))} of the distance from start to end), "
-        f"so that the losses differ: at step {trail.steps[apart]:,} the weights have {number(trail.own[apart])}, "
-        f"the point in the plane {number(trail.in_plane[apart])}. {_sentence(seen.statistics)}Every run has a plane of its "
-        "own: such pictures of two runs cannot be compared.",
+        f"{plural(seen.parameters, 'weight')}, with the last as origin (percent: of their squared distances from it). "
+        "Markers: the snapshots, in the colour of their own loss; line: the nearest points of the plane. They are up "
+        f"to {number(float(trail.distances.max()))} apart ({percent(float(out.max()))} of the way from start to end), "
+        f"so that the losses differ: at step {trail.steps[apart]:,} the weights have {number(trail.own[apart])}, the "
+        f"point in the plane {number(trail.in_plane[apart])}. {_sentence(seen.statistics)}Every run has a plane of "
+        "its own: such pictures of two runs cannot be compared.",
     )
     left, right = _pair(fig)
     scale = _Scale(surface, trail.own)
@@ -195,7 +197,7 @@ def descent_rates(surface: Surface, descents: Sequence[Descent], seen: Seen, cur
     `curvature` is the largest one at the start and at the lowest point.
     """
     at_start, at_end = curvature
-    says = "; ".join(f"lr {number(each.rate)} reaches {_end(each)}" for each in descents)
+    says = "; ".join(f"lr {each.rate:.3g} reaches {_end(each)}" for each in descents)
     fig = sheet(height=2.6)
     explain(
         fig,
@@ -203,9 +205,9 @@ def descent_rates(surface: Surface, descents: Sequence[Descent], seen: Seen, cur
         f"{number(float(descents[0].losses[0]))}: {says}",
         f"{_restricted(seen)} The largest curvature λ is {number(at_start)} at the start and {number(at_end)} at the "
         "lowest point that was found: good is 1 over the larger of the two, too small 0.02 over it; a minimum holds a "
-        f"descent only if the rate is below 2/λ = {number(2 / at_end)} there, too large is 5% above that.",
+        f"descent only if the rate is below 2/λ = {number(2 / at_end)} there, too large is half as much again.",
     )
-    return _panels(fig, surface, descents, [f"{each.label}: lr {number(each.rate)}" for each in descents])
+    return _panels(fig, surface, descents, [f"{each.label}: lr {each.rate:.3g}" for each in descents])
 
 
 @drawn
@@ -220,9 +222,9 @@ def descent_batches(surface: Surface, descents: Sequence[Descent], seen: Seen) -
         fig,
         f"{seen.name}, {plural(descents[0].updates, 'update')} from loss {number(float(descents[0].losses[0]))}: "
         f"{says}",
-        f"{_restricted(seen)} All have the same learning rate, {number(descents[0].rate)}, and the same number of "
-        f"updates, not of rows: they saw {listing([f'{each.updates * each.rows:,}' for each in descents])} rows. The "
-        "losses are those of all rows.",
+        f"{_restricted(seen)} All have the same learning rate, {descents[0].rate:.3g}, and the same number of "
+        f"updates, not of rows: they saw {_series([f'{each.updates * each.rows:,}' for each in descents])} rows. "
+        "The losses are those of all rows.",
     )
     return _panels(fig, surface, descents, [each.label for each in descents])
 
@@ -231,7 +233,9 @@ def descent_batches(surface: Surface, descents: Sequence[Descent], seen: Seen) -
 
 
 class _Scale:
-    """Colours and heights of losses: log-spaced where they span more than a factor of 8, else even."""
+    """Colours and heights of losses: by the logarithm where they span more than a factor of 8, else by the square root
+    of what they are above the lowest.
+    """
 
     def __init__(self, surface: Surface, others: FloatArray | None = None) -> None:
         values = surface.finite if others is None else np.concatenate([surface.finite, others[np.isfinite(others)]])
@@ -248,8 +252,8 @@ class _Scale:
             self.levels = np.geomspace(low, high, LEVELS)
         else:
             high = high if high > low else low + max(abs(low), 1.0) * 1e-6
-            self.norm = Normalize(low, high)
-            self.levels = np.linspace(low, high, LEVELS)
+            self.norm = PowerNorm(0.5, low, high)  # rings of a quadratic bowl then lie as far apart as each other
+            self.levels = low + (high - low) * np.linspace(0, 1, LEVELS) ** 2
         self.levels[[0, -1]] = low, high  # rounding would leave the extremes out
 
     def heights(self, losses: FloatArray) -> FloatArray:
@@ -305,7 +309,8 @@ def _hill(ax: Axes3D, surface: Surface, scale: _Scale) -> None:
     ax.set_zlim(*scale.heights(scale.levels[[0, -1]]))
     ax.view_init(elev=42, azim=-62)
     ax.set_box_aspect((1, 1, 0.62), zoom=1.15)
-    for axis in (ax.xaxis, ax.yaxis, ax.zaxis):
+    axes: list[Any] = [ax.xaxis, ax.yaxis, ax.zaxis]
+    for axis in axes:
         axis.set_ticks([])
         axis.set_pane_color((0.97, 0.97, 0.97, 1.0))
     ax.set_title("the same as a surface" + (", height: log loss" if scale.log else ", height: loss"))
@@ -343,7 +348,9 @@ def _name_steps(ax: Axes, trail: Trail) -> None:
     for step, point, place in list(zip(trail.steps, trail.points, places, strict=True))[1:-1]:
         if all(abs(place[0] - other[0]) > 0.2 or abs(place[1] - other[1]) > 0.12 for other in taken):
             taken.append(place)
-            text = ax.annotate(f"{step:,}", point, (5, 4), textcoords="offset points", fontsize=8, color=INK, zorder=6)
+            text = ax.annotate(
+                f"{step:,}", point, (0, 6), textcoords="offset points", ha="center", fontsize=8, color=INK, zorder=6
+            )
             text.set_path_effects([withStroke(linewidth=2, foreground="white")])
             text.set_in_layout(False)
 
@@ -376,6 +383,10 @@ def _mean(seen: Seen) -> str:
     return f"The mean {seen.loss.replace('_', ' ')} of {_rows(seen)}"
 
 
+def _series(words: Sequence[str]) -> str:
+    return f"{', '.join(words[:-1])} and {words[-1]}"
+
+
 def _end(descent: Descent) -> str:
     return number(float(descent.losses[-1]))
 
@@ -383,7 +394,7 @@ def _end(descent: Descent) -> str:
 def _rows(seen: Seen) -> str:
     if seen.rows == seen.all_rows:
         return f"all {seen.rows:,} training rows"
-    return f"{seen.rows:,} of the {seen.all_rows:,} training rows, evenly spaced"
+    return f"{seen.rows:,} training rows (of {seen.all_rows:,}, evenly spaced)"
 
 
 def _sentence(text: str) -> str:

@@ -112,11 +112,11 @@ def basin_of(landscape: Landscape, plane: Plane) -> Basin:
 
 
 def rates_of(basin: Basin) -> tuple[float, float, float]:
-    """Too small, good and too large a learning rate: 0.02 and 1 over the largest curvature, and 5% above 2 over that
-    at the lowest point, where a quadratic with this curvature throws every descent out (LeCun et al. 1998, section 4).
+    """Too small, good and too large a learning rate: 0.02 and 1 over the largest curvature, and 3 over that at the
+    lowest point: above 2 a quadratic with this curvature throws every descent out (LeCun et al. 1998, section 4).
     """
     largest = max(basin.curvature_at_start, basin.curvature_at_lowest)
-    return 0.02 / largest, 1 / largest, 2.1 / basin.curvature_at_lowest
+    return 0.02 / largest, 1 / largest, 3 / basin.curvature_at_lowest
 
 
 def descend(
@@ -173,12 +173,12 @@ def by_batch(landscape: Landscape, plane: Plane, basin: Basin, seed: int = 0) ->
 def window(basin: Basin, descents: Sequence[Descent]) -> tuple[FloatArray, FloatArray]:
     """The ends (2,) of both axes: around the start, the lowest point and the paths, as far as these stay near.
 
-    A path that leaves for more than four times the way to the lowest point is followed no farther.
+    A path that leaves for more than twice the way to the lowest point is followed no farther.
     """
-    reach = 4 * float(np.linalg.norm(basin.lowest))
+    reach = 2 * float(np.linalg.norm(basin.lowest))
     points = np.concatenate([np.zeros((1, 2)), basin.lowest[None], *(each.points for each in descents)])
-    near = np.isfinite(points).all(1)
-    near[near] = np.linalg.norm(points[near] - basin.lowest, axis=1) <= reach
+    points = points[np.isfinite(points).all(axis=1)]
+    near = np.linalg.norm(points - basin.lowest, axis=1) <= reach
     return window_of(points[near], margin=0.15)
 
 

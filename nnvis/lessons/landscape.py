@@ -280,7 +280,7 @@ def surface_of(
         landscape.loss_at(plane.at((x[0], y[0])))
         one_s = time.perf_counter() - begin
         points = next((side for side in SIDES[:-1] if side**2 * one_s < _PATIENCE_S), SIDES[-1])
-    x, y = np.linspace(*x, points), np.linspace(*y, points)
+    x, y = np.linspace(x[0], x[1], points), np.linspace(y[0], y[1], points)
     return Surface(x, y, loss_surface(landscape, plane, x, y, tell))
 
 

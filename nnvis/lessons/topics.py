@@ -122,18 +122,15 @@ def descent(subject: Subject, wish: Wish, console: Console, folder: Path) -> Ite
     )
     for each in [*rates, *batches]:
         say(
-            f"  {each.label:<15} lr {number(each.rate):<9} {each.rows:>4,} rows × {each.updates} updates: loss "
+            f"  {each.label:<15} lr {each.rate:<9.3g} {each.rows:>4,} rows × {each.updates} updates: loss "
             f"{number(float(each.losses[-1]), 6)}"
         )
-    for name, paths in (("rates", rates), ("batches", batches)):
-        x, y = descending.window(basin, paths)
-        with _counting(f"descent, {name}") as told:
-            surface = surface_of(scene, plane, x, y, wish.points, told)
-        if name == "rates":
-            fig = descent_rates(surface, paths, seen, (basin.curvature_at_start, basin.curvature_at_lowest))
-        else:
-            fig = descent_batches(surface, paths, seen)
-        yield save(fig, folder / f"descent_{name}.png")
+    x, y = descending.window(basin, [*rates, *batches])
+    with _counting("descent") as told:
+        surface = surface_of(scene, plane, x, y, wish.points, told)
+    curvature = basin.curvature_at_start, basin.curvature_at_lowest
+    yield save(descent_rates(surface, rates, seen, curvature), folder / "descent_rates.png")
+    yield save(descent_batches(surface, batches, seen), folder / "descent_batches.png")
 
 
 TOPICS: dict[str, Topic] = {"passes": passes, "landscape": landscape, "descent": descent}
