@@ -50,6 +50,10 @@ class Surface:
         """The losses that are finite, in a row."""
         return self.loss[np.isfinite(self.loss)]
 
+    def holds(self, point: FloatArray) -> bool:
+        """Whether a point (2,) lies in it."""
+        return bool(self.x[0] <= point[0] <= self.x[-1] and self.y[0] <= point[1] <= self.y[-1])
+
     @property
     def rim(self) -> FloatArray:
         """The losses at the edge of the grid."""
@@ -116,7 +120,7 @@ def random_landscape(surface: Surface, seen: Seen, seed: int) -> Figure:
         title = f"{seen.name}: {level}, and nothing finite at the edge"
     else:
         title = f"{seen.name}: {level}, {number(rim.min())} to {number(rim.max())} at the edge"
-    if lowest < seen.centre * (1 - 1e-6) and not np.isclose(lowest, seen.centre):
+    if lowest < seen.centre and number(lowest) != number(seen.centre):
         title += f"; the lowest point here, {number(lowest)}, is not where they are"
     fig = sheet(height=3.3)
     explain(
@@ -204,8 +208,9 @@ def descent_rates(surface: Surface, descents: Sequence[Descent], seen: Seen, cur
         f"{seen.name}, {plural(max(each.updates for each in descents), 'update')} from loss "
         f"{number(float(descents[0].losses[0]))}: {says}",
         f"{_restricted(seen)} The largest curvature λ is {number(at_start)} at the start and {number(at_end)} at the "
-        "lowest point that was found: good is 1 over the larger of the two, too small 0.02 over it; a minimum holds a "
-        f"descent only if the rate is below 2/λ = {number(2 / at_end)} there, too large is half as much again.",
+        "lowest point found no farther off than the weights are long: good is 1 over the larger of the two, too small "
+        f"0.02 over it; a minimum holds a descent only if the rate is below 2/λ = {number(2 / at_end)} there, too large "  # noqa: E501
+        "is half as much again.",
     )
     return _panels(fig, surface, descents, [f"{each.label}: lr {each.rate:.3g}" for each in descents])
 
@@ -271,7 +276,7 @@ class _Scale:
         else:
             bar.locator = MaxNLocator(5)
             bar.update_ticks()
-        bar.set_label("loss" + (", log scale" if self.log else ""))
+        bar.set_label("loss, log scale" if self.log else "loss, root scale")
         if self.broken:
             patch = Patch(facecolor=BROKEN, label="not finite")
             axes[-1].legend(handles=[patch], loc="lower right")
@@ -308,7 +313,8 @@ def _hill(ax: Axes3D, surface: Surface, scale: _Scale) -> None:
     ax.plot_surface(x, y, heights, facecolors=faces, rstride=1, cstride=1, linewidth=0, antialiased=False, shade=False)
     ax.set_zlim(*scale.heights(scale.levels[[0, -1]]))
     ax.view_init(elev=42, azim=-62)
-    ax.set_box_aspect((1, 1, 0.62), zoom=1.15)
+    any_ax: Any = ax  # whose stubs want an int
+    any_ax.set_box_aspect((1, 1, 0.62), zoom=1.15)
     axes: list[Any] = [ax.xaxis, ax.yaxis, ax.zaxis]
     for axis in axes:
         axis.set_ticks([])
@@ -364,7 +370,8 @@ def _panels(fig: Figure, surface: Surface, descents: Sequence[Descent], titles: 
         ax.plot(*descent.points.T, marker=".", markersize=3, color="white", linestyle="none", label="updates")
         ax.plot(*descent.points[0], marker="o", **_START)
         ax.plot(*descent.points[-1], marker="*", **_END)
-        ax.set_title(f"{title}\nloss {_end(descent)}")
+        gone = not surface.holds(descent.points[-1])
+        ax.set_title(f"{title}\nloss {_end(descent)}" + (", not in the picture" if gone else ""))
         ax.set_xlabel("along the first gradient" if ax is axes[len(axes) // 2] else "")
     axes[0].set_ylabel("across it")
     scale.bar(fig, axes)
@@ -380,7 +387,8 @@ def _restricted(seen: Seen) -> str:
 
 
 def _mean(seen: Seen) -> str:
-    return f"The mean {seen.loss.replace('_', ' ')} of {_rows(seen)}"
+    loss = seen.loss.replace("_", " ")
+    return f"The {loss if loss.startswith('mean') else f'mean {loss}'} of {_rows(seen)}"
 
 
 def _series(words: Sequence[str]) -> str:
@@ -388,7 +396,7 @@ def _series(words: Sequence[str]) -> str:
 
 
 def _end(descent: Descent) -> str:
-    return number(float(descent.losses[-1]))
+    return number(float(descent.losses[-1]), 4)
 
 
 def _rows(seen: Seen) -> str:
