@@ -195,7 +195,7 @@ def test_the_table_of_commands_is_complete() -> None:
 
 def test_links_lead_somewhere() -> None:
     links = re.findall(r"\]\(([^)]+)\)", TEXT)
-    assert len(links) == 8
+    assert len(links) == 9
     assert all((ROOT / link).is_file() for link in links)
 
 
