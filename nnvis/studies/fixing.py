@@ -48,6 +48,7 @@ FIXED_FILE = "fixed.yaml"
 TWIN_FILE = "figures/twin.png"
 _FIGURES = ("summary", "learning_curves", "gradient_flow")
 _LONGEST = 60  # letters of a variant's name, which is a folder's
+_LONGEST_TOLD = 100  # letters of a change within a sentence; a list of layers has its title there
 _FULL_RUN = {"diagnosis.stop_on": []}  # a run that a finding ends has no final loss
 
 
@@ -351,7 +352,8 @@ def _measured(effect: Effect) -> str:
 def _won(best: Tried, fix: Fix) -> str:
     others = len(fix.proved) - 1
     more = f"; {plural(others, 'other remedy' if others == 1 else 'other remedie')} proved as well" if others else ""
-    return f"Proved: {best.change}: {_measured(best.effect)}{more}."
+    change = best.change if len(best.change) <= _LONGEST_TOLD else best.remedy.title
+    return f"Proved: {change}: {_measured(best.effect)}{more}."
 
 
 def _remedies(count: int) -> str:

@@ -25,7 +25,7 @@ def ill(run: Run, *symptoms: str, severity: str = "error") -> Run:
 def test_both_are_drawn_on_shared_axes(make_run: MakeRun) -> None:
     sick, fixed = ill(make_run(12, "vanishing"), "vanishing_gradients", "not_learning"), make_run(12)
     fig = twin(sick, fixed, "model.norm=batch")
-    (left, right), (left_loss, right_loss) = (fig.axes[:2], fig.axes[2:4])
+    left, right, left_loss, right_loss = fig.axes
     for run, flow, loss in ((sick, left, left_loss), (fixed, right, right_loss)):
         table = run.layers["grad_norm"]
         assert np.array_equal(lines(flow, "step 0")[0].get_ydata(), table.values[0])
