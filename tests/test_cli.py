@@ -127,7 +127,7 @@ def test_check_tells_what_is_wrong_with_a_network(capsys: pytest.CaptureFixture[
         "vanishing_sigmoid: 1 finding\nERROR vanishing_gradients in linear1, linear2, linear3 and 15 "
     )
     assert "remedy: use ReLU with He's initialisation" in out
-    assert "[model.activation=relu model.init=kaiming_uniform]" in out
+    assert "[model.activation=ReLU model.init=kaiming_uniform]" in out
     assert "step 0" not in out
     assert "\nmoons-mlp: nothing was found\n" in out
 
