@@ -201,7 +201,7 @@ def test_the_table_of_commands_is_complete() -> None:
 
 def test_links_lead_somewhere() -> None:
     links = re.findall(r"\]\(([^)]+)\)", TEXT)
-    assert len(links) == 9
+    assert len(links) == 10
     assert all((ROOT / link).is_file() for link in links)
 
 
