@@ -31,7 +31,7 @@ from nnvis.config import Config, StudyConfig, dump_config, parse_config, parse_s
 from nnvis.config.dumping import plain
 from nnvis.config.yaml_text import write_line, write_yaml
 from nnvis.diagnosis import diagnose
-from nnvis.diagnosis.changes import with_overrides
+from nnvis.diagnosis.changes import effective, with_overrides
 from nnvis.diagnosis.remedies import TREAT_CAUSES
 from nnvis.diagnosis.telling import in_words
 from nnvis.errors import InputError, RunError
@@ -121,7 +121,8 @@ def fix_run(
 ) -> Fix:
     """Try the remedies of a run's findings, and write the best one that is proved as a config of its own.
 
-    Trained are the run's config, unchanged, and with each remedy, at most MOST of them, with the run's own seed and the
+    Trained are the run's config, unchanged, with each remedy, and with the first ones of several findings together, at
+    most MOST of them, with the run's own seed and the
     ones that follow it; of a seed all see the same rows in the same order. `jobs` processes train at a time (1). They
     lie in `runs`/NAME-fix: the same call goes on after an interruption, and trains nothing twice.
 
@@ -142,6 +143,7 @@ def fix_run(
     if not changes:
         return Fix(run, findings, (), (), advice, None, None)
     config = _config_of(run, trust)
+    changes = _with_all_together(changes, config)
     variants = _variants([remedy for _, remedy in changes[:MOST]])
     study = run_study(_study_of(run, config, findings, variants, seeds), runs=runs, jobs=jobs, trust=trust, quiet=quiet)
     if not study.runs[UNCHANGED]:
@@ -173,6 +175,26 @@ def _options(findings: tuple[Finding, ...]) -> list[tuple[Finding, Remedy]]:
                 seen.append(key)
                 options.append((finding, remedy))
     return options
+
+
+def _with_all_together(changes: list[tuple[Finding, Remedy]], config: Config) -> list[tuple[Finding, Remedy]]:
+    """One more to try, where there are several findings: the first remedy of each at once. Two faults hide each other.
+
+    Where two change the same key, the graver finding's is taken; nothing is added where the sum is no valid config.
+    """
+    together: dict[str, Any] = {}
+    parts = []
+    for symptom in dict.fromkeys(finding.symptom for finding, _ in changes):
+        first = next(remedy for finding, remedy in changes if finding.symptom == symptom)
+        if together.keys().isdisjoint(first.overrides):
+            together |= first.overrides
+            parts.append(first.title)
+    whole = effective(config, together) if len(parts) > 1 else None
+    if not whole or any(remedy.overrides == whole for _, remedy in changes):
+        return changes
+    remedy = Remedy(" and ".join(parts), "each finding's first remedy, for two faults hide each other", whole)
+    place = min(len(changes), MOST - 1)
+    return [*changes[:place], (changes[0][0], remedy), *changes[place:]]
 
 
 def _config_of(run: Run, trust: bool) -> Config:

@@ -115,7 +115,7 @@ def _layers(case: Case) -> list[Any]:
         row: dict[str, Any] = {entry: None} if isinstance(entry, str) else entry
         (kind, size), act = next(iter(row.items())), row.get("act", "linear")
         for _ in range(row.get("count", 1)):
-            layers.append(_layer(kind, size, row, flat=not any("Conv2d" in str(each) for each in layers)))
+            layers.append(_layer(kind, size, row, flat="Flatten" in layers or "Conv2d" not in str(layers)))
             last = entry is case.layers[-1] and act == fused and not (act == "softmax" and size == 1)
             if ACTIVATIONS[act] and not last:
                 layers.append({"Softmax": {"dim": -1}} if act == "softmax" else TORCH[act])

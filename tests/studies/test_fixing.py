@@ -182,6 +182,27 @@ def test_at_most_six_are_tried_and_a_consequence_is_left_to_its_causes() -> None
     assert [remedy for _, remedy in fixing._options((finding(advice), follows))] == [advice, remedies[1], remedies[0]]
 
 
+def test_two_faults_are_treated_together_too(wild: Path) -> None:
+    config = load_config(wild / "config.yaml")
+
+    def option(symptom: str, **overrides: Any) -> tuple[Finding, Remedy]:
+        told = {key.replace("__", "."): value for key, value in overrides.items()}
+        return Finding(symptom, "error", (), 0, 0.0, 0.0, ""), Remedy(symptom[:4], "why", told)
+
+    a, b = option("dead_units", model__norm="batch"), option("exploding_gradients", training__clip_grad_norm=1.0)
+    again, invalid = option("overfitting", model__norm="layer"), option("bad_labels", optimizer__lr=-1.0)
+    other = option("dead_units", model__residual=True)
+    *alone, (finding, both) = fixing._with_all_together([a, other, b, again], config)
+    assert alone == [a, other, b, again]
+    assert finding is a[0]
+    assert both.overrides == {"model.norm": "batch", "training.clip_grad_norm": 1.0}
+    assert fixing._with_all_together([a, other], config) == [a, other]  # one finding
+    assert fixing._with_all_together([a, again], config) == [a, again]  # the same key
+    assert fixing._with_all_together([a, invalid], config) == [a, invalid]
+    many = [a, b, *[option("dead_units", optimizer__lr=1.0 + k) for k in range(6)]]
+    assert fixing._with_all_together(many, config)[fixing.MOST - 1][1].overrides == both.overrides
+
+
 @pytest.mark.parametrize(
     ("overrides", "name"),
     [
