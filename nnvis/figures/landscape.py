@@ -50,6 +50,10 @@ class Surface:
         """The losses that are finite, in a row."""
         return self.loss[np.isfinite(self.loss)]
 
+    def holds(self, point: FloatArray) -> bool:
+        """Whether a point (2,) lies in it."""
+        return bool(self.x[0] <= point[0] <= self.x[-1] and self.y[0] <= point[1] <= self.y[-1])
+
     @property
     def rim(self) -> FloatArray:
         """The losses at the edge of the grid."""
@@ -116,7 +120,7 @@ def random_landscape(surface: Surface, seen: Seen, seed: int) -> Figure:
         title = f"{seen.name}: {level}, and nothing finite at the edge"
     else:
         title = f"{seen.name}: {level}, {number(rim.min())} to {number(rim.max())} at the edge"
-    if lowest < seen.centre * (1 - 1e-6) and not np.isclose(lowest, seen.centre):
+    if lowest < seen.centre and number(lowest) != number(seen.centre):
         title += f"; the lowest point here, {number(lowest)}, is not where they are"
     fig = sheet(height=3.3)
     explain(
@@ -204,8 +208,9 @@ def descent_rates(surface: Surface, descents: Sequence[Descent], seen: Seen, cur
         f"{seen.name}, {plural(max(each.updates for each in descents), 'update')} from loss "
         f"{number(float(descents[0].losses[0]))}: {says}",
         f"{_restricted(seen)} The largest curvature λ is {number(at_start)} at the start and {number(at_end)} at the "
-        "lowest point that was found: good is 1 over the larger of the two, too small 0.02 over it; a minimum holds a "
-        f"descent only if the rate is below 2/λ = {number(2 / at_end)} there, too large is half as much again.",
+        "lowest point found no farther off than the weights are long: good is 1 over the larger of the two, too small "
+        f"0.02 over it; a minimum holds a descent only if the rate is below 2/λ = {number(2 / at_end)} there, too "
+        "large is half as much again.",
     )
     return _panels(fig, surface, descents, [f"{each.label}: lr {each.rate:.3g}" for each in descents])
 
@@ -244,6 +249,7 @@ class _Scale:
         if low > high:
             low, high = 0.0, 1.0
         self.log = bool(positive.size) and low >= 0 and high > _LOG * max(low, float(positive.min()))
+        self.zeros = bool((values == 0).any())
         self.colours = matplotlib.colormaps["viridis"]
         self.broken = bool((~np.isfinite(surface.loss)).any())
         if self.log:
@@ -256,10 +262,13 @@ class _Scale:
             self.levels = low + (high - low) * np.linspace(0, 1, LEVELS) ** 2
         self.levels[[0, -1]] = low, high  # rounding would leave the extremes out
 
+    def shown(self, losses: FloatArray) -> FloatArray:
+        """The losses; on a log scale a 0 lies where the lowest other one is."""
+        return np.maximum(losses, self.levels[0]) if self.log else losses
+
     def heights(self, losses: FloatArray) -> FloatArray:
         """What a surface shows."""
-        with np.errstate(divide="ignore", invalid="ignore"):
-            return np.log10(np.maximum(losses, self.levels[0])) if self.log else losses
+        return np.log10(self.shown(losses)) if self.log else losses
 
     def bar(self, fig: Figure, axes: list[Axes]) -> None:
         bar = fig.colorbar(ScalarMappable(self.norm, self.colours), ax=axes, pad=0.02, aspect=30)
@@ -271,7 +280,9 @@ class _Scale:
         else:
             bar.locator = MaxNLocator(5)
             bar.update_ticks()
-        bar.set_label("loss" + (", log scale" if self.log else ""))
+        bar.set_label(
+            "loss, log scale" + (" (0: the lowest)" if self.zeros else "") if self.log else "loss, root scale"
+        )
         if self.broken:
             patch = Patch(facecolor=BROKEN, label="not finite")
             axes[-1].legend(handles=[patch], loc="lower right")
@@ -286,13 +297,12 @@ def _pair(fig: Figure) -> tuple[Axes, Axes3D]:
 
 def _contours(ax: Axes, surface: Surface, scale: _Scale) -> None:
     """Filled, with lines at every other level; what is not finite shows the colour behind."""
-    loss = np.ma.masked_invalid(surface.loss)
+    loss = np.ma.masked_invalid(scale.shown(surface.loss))
     ax.set_facecolor(BROKEN)
     ax.grid(visible=False)
-    extend: Any = "min" if scale.log else "neither"  # zeros of a log scale
     look: dict[str, Any] = {"levels": scale.levels, "norm": scale.norm}
     if loss.count():
-        ax.contourf(surface.x, surface.y, loss, cmap=scale.colours, extend=extend, **look)
+        ax.contourf(surface.x, surface.y, loss, cmap=scale.colours, **look)
         look["levels"] = scale.levels[::2]
         ax.contour(surface.x, surface.y, loss, colors="white", linewidths=0.4, alpha=0.5, **look)
     ax.set(xlim=surface.x[[0, -1]], ylim=surface.y[[0, -1]])
@@ -304,11 +314,12 @@ def _hill(ax: Axes3D, surface: Surface, scale: _Scale) -> None:
     """The same as a surface. It has no numbers: the colours are those of the contours."""
     x, y = np.meshgrid(surface.x, surface.y)
     heights = scale.heights(np.where(np.isfinite(surface.loss), surface.loss, np.nan))
-    faces = scale.colours(scale.norm(np.ma.masked_invalid(np.maximum(surface.loss, scale.levels[0]))))
+    faces = scale.colours(scale.norm(np.ma.masked_invalid(scale.shown(surface.loss))))
     ax.plot_surface(x, y, heights, facecolors=faces, rstride=1, cstride=1, linewidth=0, antialiased=False, shade=False)
     ax.set_zlim(*scale.heights(scale.levels[[0, -1]]))
     ax.view_init(elev=42, azim=-62)
-    ax.set_box_aspect((1, 1, 0.62), zoom=1.15)
+    any_ax: Any = ax  # whose stubs want an int
+    any_ax.set_box_aspect((1, 1, 0.62), zoom=1.15)
     axes: list[Any] = [ax.xaxis, ax.yaxis, ax.zaxis]
     for axis in axes:
         axis.set_ticks([])
@@ -364,7 +375,8 @@ def _panels(fig: Figure, surface: Surface, descents: Sequence[Descent], titles: 
         ax.plot(*descent.points.T, marker=".", markersize=3, color="white", linestyle="none", label="updates")
         ax.plot(*descent.points[0], marker="o", **_START)
         ax.plot(*descent.points[-1], marker="*", **_END)
-        ax.set_title(f"{title}\nloss {_end(descent)}")
+        gone = not surface.holds(descent.points[-1])
+        ax.set_title(f"{title}\nloss {_end(descent)}" + (", not in the picture" if gone else ""))
         ax.set_xlabel("along the first gradient" if ax is axes[len(axes) // 2] else "")
     axes[0].set_ylabel("across it")
     scale.bar(fig, axes)
@@ -380,7 +392,8 @@ def _restricted(seen: Seen) -> str:
 
 
 def _mean(seen: Seen) -> str:
-    return f"The mean {seen.loss.replace('_', ' ')} of {_rows(seen)}"
+    loss = seen.loss.replace("_", " ")
+    return f"The {loss if loss.startswith('mean') else f'mean {loss}'} of {_rows(seen)}"
 
 
 def _series(words: Sequence[str]) -> str:
@@ -388,7 +401,7 @@ def _series(words: Sequence[str]) -> str:
 
 
 def _end(descent: Descent) -> str:
-    return number(float(descent.losses[-1]))
+    return number(float(descent.losses[-1]), 4)
 
 
 def _rows(seen: Seen) -> str:

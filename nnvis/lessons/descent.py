@@ -97,7 +97,7 @@ def basin_of(landscape: Landscape, plane: Plane) -> Basin:
         jac=True,
         method="L-BFGS-B",
         bounds=[(-reach, reach)] * 2,
-        options={"maxiter": 100},
+        options={"maxiter": 200, "ftol": 1e-14, "gtol": 1e-9},
     )
     way = float(np.linalg.norm(found.x))
     if not np.isfinite(found.fun) or way == 0:
