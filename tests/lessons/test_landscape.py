@@ -128,7 +128,7 @@ class Stubborn(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.ones(1, 2))
-        vars(self)["same"] = [self.weight]
+        self.same: tuple[nn.Parameter, ...] = (self.weight,)
 
     def forward(self, inputs: Tensor) -> Tensor:
         return inputs @ self.same[0].T
