@@ -209,8 +209,8 @@ def descent_rates(surface: Surface, descents: Sequence[Descent], seen: Seen, cur
         f"{number(float(descents[0].losses[0]))}: {says}",
         f"{_restricted(seen)} The largest curvature λ is {number(at_start)} at the start and {number(at_end)} at the "
         "lowest point found no farther off than the weights are long: good is 1 over the larger of the two, too small "
-        f"0.02 over it; a minimum holds a descent only if the rate is below 2/λ = {number(2 / at_end)} there, too large "  # noqa: E501
-        "is half as much again.",
+        f"0.02 over it; a minimum holds a descent only if the rate is below 2/λ = {number(2 / at_end)} there, too "
+        "large is half as much again.",
     )
     return _panels(fig, surface, descents, [f"{each.label}: lr {each.rate:.3g}" for each in descents])
 
@@ -249,6 +249,7 @@ class _Scale:
         if low > high:
             low, high = 0.0, 1.0
         self.log = bool(positive.size) and low >= 0 and high > _LOG * max(low, float(positive.min()))
+        self.zeros = bool((values == 0).any())
         self.colours = matplotlib.colormaps["viridis"]
         self.broken = bool((~np.isfinite(surface.loss)).any())
         if self.log:
@@ -261,10 +262,13 @@ class _Scale:
             self.levels = low + (high - low) * np.linspace(0, 1, LEVELS) ** 2
         self.levels[[0, -1]] = low, high  # rounding would leave the extremes out
 
+    def shown(self, losses: FloatArray) -> FloatArray:
+        """The losses; on a log scale a 0 lies where the lowest other one is."""
+        return np.maximum(losses, self.levels[0]) if self.log else losses
+
     def heights(self, losses: FloatArray) -> FloatArray:
         """What a surface shows."""
-        with np.errstate(divide="ignore", invalid="ignore"):
-            return np.log10(np.maximum(losses, self.levels[0])) if self.log else losses
+        return np.log10(self.shown(losses)) if self.log else losses
 
     def bar(self, fig: Figure, axes: list[Axes]) -> None:
         bar = fig.colorbar(ScalarMappable(self.norm, self.colours), ax=axes, pad=0.02, aspect=30)
@@ -276,7 +280,9 @@ class _Scale:
         else:
             bar.locator = MaxNLocator(5)
             bar.update_ticks()
-        bar.set_label("loss, log scale" if self.log else "loss, root scale")
+        bar.set_label(
+            "loss, log scale" + (" (0: the lowest)" if self.zeros else "") if self.log else "loss, root scale"
+        )
         if self.broken:
             patch = Patch(facecolor=BROKEN, label="not finite")
             axes[-1].legend(handles=[patch], loc="lower right")
@@ -291,13 +297,12 @@ def _pair(fig: Figure) -> tuple[Axes, Axes3D]:
 
 def _contours(ax: Axes, surface: Surface, scale: _Scale) -> None:
     """Filled, with lines at every other level; what is not finite shows the colour behind."""
-    loss = np.ma.masked_invalid(surface.loss)
+    loss = np.ma.masked_invalid(scale.shown(surface.loss))
     ax.set_facecolor(BROKEN)
     ax.grid(visible=False)
-    extend: Any = "min" if scale.log else "neither"  # zeros of a log scale
     look: dict[str, Any] = {"levels": scale.levels, "norm": scale.norm}
     if loss.count():
-        ax.contourf(surface.x, surface.y, loss, cmap=scale.colours, extend=extend, **look)
+        ax.contourf(surface.x, surface.y, loss, cmap=scale.colours, **look)
         look["levels"] = scale.levels[::2]
         ax.contour(surface.x, surface.y, loss, colors="white", linewidths=0.4, alpha=0.5, **look)
     ax.set(xlim=surface.x[[0, -1]], ylim=surface.y[[0, -1]])
@@ -309,7 +314,7 @@ def _hill(ax: Axes3D, surface: Surface, scale: _Scale) -> None:
     """The same as a surface. It has no numbers: the colours are those of the contours."""
     x, y = np.meshgrid(surface.x, surface.y)
     heights = scale.heights(np.where(np.isfinite(surface.loss), surface.loss, np.nan))
-    faces = scale.colours(scale.norm(np.ma.masked_invalid(np.maximum(surface.loss, scale.levels[0]))))
+    faces = scale.colours(scale.norm(np.ma.masked_invalid(scale.shown(surface.loss))))
     ax.plot_surface(x, y, heights, facecolors=faces, rstride=1, cstride=1, linewidth=0, antialiased=False, shade=False)
     ax.set_zlim(*scale.heights(scale.levels[[0, -1]]))
     ax.view_init(elev=42, azim=-62)
