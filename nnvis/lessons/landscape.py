@@ -34,8 +34,8 @@ ROWS = 512
 SIDES = (51, 31, 21)  # points along a side; odd, so that one is the centre
 _PATIENCE_S = 45.0
 _NUMBERS = 2**17  # of input at most, and 64 rows at least: a step of training holds no more
-# On a CPU a network of some size keeps the cores busy by itself. Measured with 512 rows: 354 parameters take 0.37 ms a
-# point alone and 0.30 side by side, 1,441 take 0.17 and 0.08; but 301,066 take 10 and 13, a CNN of 36,234 103 and 127.
+# On a CPU a network of some size keeps the cores busy by itself. Measured with 512 rows: 354 parameters take 0.30 ms a
+# point alone and 0.15 side by side, 1,441 take 0.17 and 0.08; but 301,066 take 10 and 13, a CNN of 36,234 103 and 127.
 _SMALL = 2**14
 _AT_ONCE = 16
 _SAME = 1e-9  # relative: two ways to compute one number in float64
