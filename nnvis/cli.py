@@ -400,7 +400,7 @@ def _check_networks(configs: Mapping[str, Config], complaints: list[str]) -> boo
     for number, (source, config) in enumerate(configs.items()):
         try:
             run, found = check_config(config)
-        except InputError as error:
+        except (InputError, RunError) as error:
             complaints.append(f"{source}: {error}")
             continue
         if number:

@@ -30,6 +30,14 @@ LOSSES = {
 }
 
 
+EXPLANATIONS = {
+    "passes": "One sample forward and backward, every number.",
+    "landscape": "The loss around the weights, and in the plane of training with the path that it took.",
+    "descent": "Gradient descent on one landscape: three learning rates; full batch, mini-batch, single samples.",
+}
+"""The topics of `nnvis.lessons`, which bring torch, in their own words."""
+
+
 def listing(topic: str | None = None) -> Rows:
     """The rows of a topic; without one, the topics. Raises InputError for a topic that there is not."""
     if topic is None:
@@ -56,12 +64,6 @@ def _quantities() -> Rows:
 def _symptoms() -> Rows:
     """The rules' own words: the first line of their docstrings."""
     return [(symptom, (rule.__doc__ or "").partition("\n")[0]) for symptom, rule in RULES.items()]
-
-
-def _explanations() -> Rows:
-    from nnvis.lessons import TOPICS as EXPLANATIONS  # which bring torch
-
-    return [(name, (topic.__doc__ or "").partition("\n")[0]) for name, topic in EXPLANATIONS.items()]
 
 
 def _torch(kind: Literal["optimizers", "schedulers", "layers"]) -> Rows:
@@ -119,6 +121,6 @@ TOPICS: dict[str, tuple[str, Callable[[], Rows]]] = {
     "schedulers": ("schedule.kind: those of torch, with their arguments", partial(_torch, "schedulers")),
     "quantities": ("what is measured of every layer, and at checks", _quantities),
     "symptoms": ("what a diagnosis looks for", _symptoms),
-    "explanations": ("nnvis explain --show", _explanations),
+    "explanations": ("nnvis explain --show", lambda: list(EXPLANATIONS.items())),
 }
 """What each topic is, and its rows."""

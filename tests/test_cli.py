@@ -16,7 +16,7 @@ import nnvis.config
 from nnvis import cli
 from nnvis.bench import VARIANTS
 from nnvis.config import schema, schema_text
-from nnvis.listing import LOSSES, TOPICS, listing
+from nnvis.listing import EXPLANATIONS, LOSSES, TOPICS, listing
 
 NNVIS = [sys.executable, "-m", "nnvis"]
 ADAFACTOR = "lr=0.01, beta2_decay=-0.8, eps=[null, 0.001], d=1.0, weight_decay=0.0, foreach=null, maximize=false"
@@ -266,6 +266,12 @@ def test_schema(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
 def test_list_without_a_topic_lists_the_topics(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["list"]) == 0
     assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == list(TOPICS)
+
+
+def test_the_explanations_are_told_in_the_words_of_their_topics() -> None:
+    from nnvis.lessons import TOPICS as TOLD
+
+    assert {name: (topic.__doc__ or "").partition("\n")[0] for name, topic in TOLD.items()} == EXPLANATIONS
 
 
 @pytest.mark.parametrize(

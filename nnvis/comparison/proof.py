@@ -4,7 +4,11 @@
     effects["norm=batch"].proved, .difference.mean, .p_holm, .shown_after
 
 A remedy is proved if its validation loss is lower than the unchanged config's (one-sided p, adjusted by Holm for the
-number of remedies, below LEVEL) and if its symptom is neither an error nor a warning in any of its runs.
+number of remedies, below LEVEL), if its symptom is neither an error nor a warning in any of its runs, and if no run of
+it is missing.
+
+**Early stopping** picks the weights that do best on the validation rows: on them it is never worse than without, so
+they prove nothing. It is judged by the test rows; a config without any cannot have it proved.
 
 **The difference is that of the logarithms**, so that it is a factor: the losses of sick runs spread over decades, and
 one run that is far worse than the rest would hide in its own spread that all of them are. Units drop out.
@@ -40,7 +44,8 @@ from nnvis.comparison.paired import Difference, difference, holm
 
 LEVEL = 0.01
 """One-sided, of all remedies of a run together."""
-METRIC = "loss/val"
+METRIC, UNSEEN_METRIC = "loss/val", "loss/test"
+"""What remedies are judged by, and what those are that pick their weights by the first."""
 _LEAST = 1e-12  # a loss below that is that: 0 has no logarithm
 _CONSTANT = "diagnosis_row_loss_constant"
 
@@ -51,7 +56,8 @@ class Effect:
 
     variant: str
     symptom: str  # that it is to cure
-    difference: Difference  # of ln(final validation loss), remedy - unchanged, where both are finite: below 0 is better
+    metric: str  # that it is judged by
+    difference: Difference  # of ln(final loss), remedy - unchanged, where both are finite: below 0 is better
     before: float  # geometric mean of the unchanged config's losses over those seeds, NaN without any
     after: float  # geometric mean of the remedy's losses over all seeds in which it has one
     rescued: tuple[int, ...]  # seeds in which the unchanged config diverged, and the remedy did not
@@ -61,7 +67,8 @@ class Effect:
     shown_before: tuple[int, ...]  # seeds in which the unchanged config shows the symptom
     shown_after: tuple[int, ...]  # seeds in which the remedy does
     ill: tuple[int, ...]  # seeds in which the remedy's run has an error of any kind
-    seen: tuple[int, ...]  # seeds in which the remedy was run
+    seen: tuple[int, ...]  # seeds in which the remedy was run to an end
+    missing: tuple[int, ...]  # seeds in which it has no result
     seconds_ratio: float  # median over the seeds that both finished, of the remedy's time over the unchanged one's
 
     @property
@@ -83,20 +90,28 @@ class Effect:
 
     @property
     def proved(self) -> bool:
-        """Whether it is better, and the symptom gone."""
-        return self.better and self.gone
+        """Whether it is better, the symptom gone, and no run missing."""
+        return self.better and self.gone and not self.missing
 
 
 def effects_of(outcomes: Mapping[str, Outcome], unchanged: str, symptoms: Mapping[str, str]) -> dict[str, Effect]:
     """By variant, in the order of `symptoms` (variant -> what it is to cure)."""
     base = outcomes[unchanged]
-    losses = {variant: _losses(outcomes[variant], base) for variant in symptoms}
-    p_values = {variant: p_better(own, _losses(base, base)) for variant, own in losses.items()}
+    metrics = {variant: judged_by(outcomes[variant]) for variant in symptoms}
+    losses = {variant: _losses(outcomes[variant], base, metric) for variant, metric in metrics.items()}
+    p_values = {variant: p_better(own, _losses(base, base, metrics[variant])) for variant, own in losses.items()}
     adjusted = dict(zip(p_values, holm([*p_values.values()]).tolist(), strict=True))
     return {
-        variant: _effect(outcomes[variant], base, symptom, losses[variant], p_values[variant], adjusted[variant])
+        variant: _effect(
+            outcomes[variant], base, symptom, metrics[variant], losses[variant], p_values[variant], adjusted[variant]
+        )
         for variant, symptom in symptoms.items()
     }
+
+
+def judged_by(outcome: Outcome) -> str:
+    """The loss of rows that did not choose the weights."""
+    return UNSEEN_METRIC if outcome.overrides.get("training.early_stopping") else METRIC
 
 
 def p_better(own: Mapping[int, float], unchanged: Mapping[int, float]) -> float:
@@ -124,8 +139,10 @@ def p_of_rescue(rescued: int, seeds: int) -> float:
     return 0.5**seeds * (float(bdtrc(rescued - 1, seeds, 0.5)) if rescued else 1.0)
 
 
-def _effect(own: Outcome, base: Outcome, symptom: str, losses: Mapping[int, float], p: float, p_holm: float) -> Effect:
-    before = _losses(base, base)
+def _effect(
+    own: Outcome, base: Outcome, symptom: str, metric: str, losses: Mapping[int, float], p: float, p_holm: float
+) -> Effect:
+    before = _losses(base, base, metric)
     gap = _log_difference(losses, before)
     seconds = [
         own.values["seconds"][seed] / base.values["seconds"][seed]
@@ -135,6 +152,7 @@ def _effect(own: Outcome, base: Outcome, symptom: str, losses: Mapping[int, floa
     return Effect(
         variant=own.variant,
         symptom=symptom,
+        metric=metric,
         difference=gap,
         before=typical(before[seed] for seed in gap.seeds),
         after=typical(losses.values()),
@@ -146,6 +164,7 @@ def _effect(own: Outcome, base: Outcome, symptom: str, losses: Mapping[int, floa
         shown_after=own.shows(symptom),
         ill=tuple(sorted({seed for seeds in own.errors.values() for seed in seeds})),
         seen=own.seen,
+        missing=tuple(own.missing),
         seconds_ratio=float(np.median(seconds)) if seconds else math.nan,
     )
 
@@ -166,13 +185,13 @@ def typical(losses: Iterable[float]) -> float:
     return math.exp(sum(logs) / len(logs)) if logs else math.nan
 
 
-def _losses(outcome: Outcome, base: Outcome) -> dict[int, float]:
+def _losses(outcome: Outcome, base: Outcome, metric: str) -> dict[int, float]:
     """By seed, in the units of the unchanged config; Inf for a run that diverged.
 
     Standardised targets are other units: such a loss is multiplied by what the best constant answer costs in the old
-    units over what it costs in the new ones, which for squares is the variance of the targets.
+    units over what it costs in the new ones: exact for squared and absolute errors, about so for Huber's loss.
     """
-    losses = {seed: loss * _unit(outcome, base, seed) for seed, loss in outcome.values.get(METRIC, {}).items()}
+    losses = {seed: loss * _unit(outcome, base, seed) for seed, loss in outcome.values.get(metric, {}).items()}
     return {**losses, **dict.fromkeys(outcome.diverged, math.inf)}
 
 
@@ -180,7 +199,7 @@ def _unit(outcome: Outcome, base: Outcome, seed: int) -> float:
     if "data.standardize_targets" not in outcome.overrides:
         return 1.0
     costs = [_constant_loss(each, seed) for each in (base, outcome)]
-    return costs[0] / costs[1]
+    return costs[0] / costs[1] if costs[1] else math.nan
 
 
 def _constant_loss(outcome: Outcome, seed: int) -> float:

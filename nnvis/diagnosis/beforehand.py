@@ -41,7 +41,7 @@ from nnvis.diagnosis.gradients import (
     few_names,
     vanishing_gradients,
 )
-from nnvis.diagnosis.inputs import bad_labels, unnormalized_inputs
+from nnvis.diagnosis.inputs import bad_labels, rare_share, unnormalized_inputs
 from nnvis.diagnosis.remedies import remedies
 from nnvis.diagnosis.structure import loss_mismatch
 from nnvis.diagnosis.units import after_the_last_map, require_modules, share_below
@@ -316,8 +316,8 @@ def _all_the_same(run: Run) -> bool:
     return facts["distinct"] == 1 or sum(count > 0 for count in facts.get("counts", [1, 1])) == 1
 
 
-def rare_classes(run: Run, *, rare: float = 0.1, level: float = 0.01) -> list[Finding]:
-    """A class with under a tenth of an even share of the rows (of ten classes, a hundredth), by an exact binomial test.
+def rare_classes(run: Run, *, level: float = 0.01) -> list[Finding]:
+    """A class with under a fifth of an even share of the rows, by an exact binomial test.
 
     A warning: whether the network finds rare rows all the same is seen once it trains. Corrected for the number of
     classes. Wrong where the rows are not drawn from those that training sees.
@@ -327,7 +327,7 @@ def rare_classes(run: Run, *, rare: float = 0.1, level: float = 0.01) -> list[Fi
         raise NotJudged("the targets are no classes, or not known")
     if _all_the_same(run):
         return []
-    limit = max(rare * 2 / len(counts), 0.005)
+    limit = rare_share(len(counts))
     few = np.flatnonzero(bdtr(counts, int(counts.sum()), limit) < level / len(counts))
     if not len(few):
         return []
@@ -335,7 +335,7 @@ def rare_classes(run: Run, *, rare: float = 0.1, level: float = 0.01) -> list[Fi
     shown = ", ".join(map(str, few[:5])) + (f" and {len(few) - 5} more" if len(few) > 5 else "")
     text = f"class {shown} {'has' if len(few) == 1 else 'have'} {share:.1%} of the rows, the commonest {common:.1%}"
     cause = "the loss hardly feels the rare class"
-    return [_finding("class_imbalance", "warning", (), float(counts[few].min() / counts.sum()), rare, text, cause)]
+    return [_finding("class_imbalance", "warning", (), float(counts[few].min() / counts.sum()), limit, text, cause)]
 
 
 # ---------------------------------------------------------------- together

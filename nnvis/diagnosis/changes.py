@@ -126,13 +126,17 @@ def _rate(factor: float) -> Change:
 
 
 def _adam(config: Config) -> Overrides | None:
-    plain = config.optimizer.kind in ("SGD", "ASGD", "Rprop")
-    return {"optimizer": {"kind": "Adam", "lr": 0.001}} if plain else None
+    if config.optimizer.kind not in ("SGD", "ASGD", "Rprop"):
+        return None
+    if any(key in config.schedule.arguments for key in _LR_KEYS):
+        return {}  # the schedule's rates are made for the optimizer that there is
+    decay = config.optimizer.arguments.get("weight_decay")
+    return {"optimizer": {"kind": "Adam", "lr": 0.001, **({"weight_decay": decay} if decay else {})}}
 
 
 def _longer(config: Config) -> Overrides:
     unit = "steps" if config.training.steps else "epochs"
-    told: Overrides = {f"training.{unit}": 3 * (config.training.steps or config.training.epochs or 30)}
+    told: Overrides = {f"training.{unit}": 3 * (config.training.steps or config.training.epochs or 0)}
     for key in _LENGTHS:
         if isinstance(length := config.schedule.arguments.get(key), int):
             told[f"schedule.{key}"] = 3 * length

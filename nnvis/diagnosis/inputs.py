@@ -8,6 +8,7 @@ import numpy as np
 from scipy.special import ndtri
 
 from nnvis.diagnosis.evidence import (
+    FEWEST_ROWS,
     NotJudged,
     at_start,
     checks,
@@ -26,7 +27,7 @@ from nnvis.record.vocabulary import Finding
 
 
 def constant_features(run: Run) -> list[Finding]:
-    """Input features that are the same at every fixed row: exact. An error where all are: rows cannot be told apart.
+    """Input features that are the same at every fixed row: exact. An error where all are, of 32 rows or more.
 
     A note in a table, where a column that tells nothing is usually a slip; nothing is said of images and sequences,
     whose borders are often empty. Wrong of columns that are rarely filled: n rows show what 3/n of all have (95%).
@@ -44,7 +45,7 @@ def constant_features(run: Run) -> list[Finding]:
     return [
         Finding(
             symptom="constant_features",
-            severity="error" if constant == features else "info",
+            severity="info" if constant < features else "error" if rows >= FEWEST_ROWS else "warning",
             layers=(),
             first_step=0,
             value=float(constant),
@@ -192,8 +193,13 @@ def unnormalized_targets(run: Run, *, low: float = 0.03, high: float = 10.0, off
     ]
 
 
-def class_imbalance(run: Run, *, rare: float = 0.1, recall: float = 0.1) -> list[Finding]:
-    """A class with under a tenth of an even share, of which hardly a row is right at two checks in a row.
+def rare_share(classes: int) -> float:
+    """The share of the rows below which a class is rare: a fifth of an even one, 0.5% at least."""
+    return max(0.2 / classes, 0.005)
+
+
+def class_imbalance(run: Run, *, recall: float = 0.1) -> list[Finding]:
+    """A class with at most a fifth of an even share, of which hardly a row is right at two checks in a row.
 
     An error where the network makes no progress. Wrong where rare rows are the hard ones for a reason of their own.
     """
@@ -206,10 +212,8 @@ def class_imbalance(run: Run, *, rare: float = 0.1, recall: float = 0.1) -> list
         raise NotJudged("which rows are right was not measured")
     recalls = np.array([check.values["diagnosis_recall"][: len(shares)] for check in pair])
     present = shares > 0
-    # of two classes, one with a tenth of the rows; of ten, one with a hundredth
-    starved = (
-        present & (shares < max(rare * 2 / len(shares), 0.005) + 1e-9) & (np.nan_to_num(recalls) <= recall).all(axis=0)
-    )
+    limit = rare_share(len(shares))
+    starved = present & (shares < limit + 1e-9) & (np.nan_to_num(recalls) <= recall).all(axis=0)
     common = float(shares.max())
     if not starved.any():
         return []
@@ -221,7 +225,7 @@ def class_imbalance(run: Run, *, rare: float = 0.1, recall: float = 0.1) -> list
             layers=(),
             first_step=pair[0].step,
             value=float(shares[starved].min()),
-            threshold=rare,
+            threshold=limit,
             evidence=(
                 f"class {', '.join(map(str, np.flatnonzero(starved)))} has {shares[starved].sum():.1%} of the rows, "
                 f"the commonest {common:.1%}; {np.nan_to_num(recalls[-1][starved]).mean():.0%} of its rows are right"

@@ -208,9 +208,9 @@ def descent_rates(surface: Surface, descents: Sequence[Descent], seen: Seen, cur
         f"{seen.name}, {plural(max(each.updates for each in descents), 'update')} from loss "
         f"{number(float(descents[0].losses[0]))}: {says}",
         f"{_restricted(seen)} The largest curvature λ is {number(at_start)} at the start and {number(at_end)} at the "
-        "lowest point found no farther off than the weights are long: good is 1 over the larger of the two, too small "
-        f"0.02 over it; a minimum holds a descent only if the rate is below 2/λ = {number(2 / at_end)} there, too "
-        "large is half as much again.",
+        "lowest point found in a box that reaches as far as the weights are long: good is 1 over the larger of the "
+        "two, too small 0.02 over it; a minimum holds a descent only if the rate is below "
+        f"2/λ = {number(2 / at_end)} there, too large is half as much again.",
     )
     return _panels(fig, surface, descents, [f"{each.label}: lr {each.rate:.3g}" for each in descents])
 

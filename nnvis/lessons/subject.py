@@ -75,11 +75,8 @@ def _trained(run: Path, model: nn.Module, trust: bool) -> nn.Module:
     """The run's model; where it ended before its first checkpoint, `model` with the weights of its last snapshot."""
     from nnvis.experiment import load_model  # which brings all of training; a config needs none of it
 
-    try:
+    taken = [] if any((run / "checkpoints").glob("*.pt")) else load_snapshots(run)
+    if not taken:
         return load_model(run, trust=trust)
-    except InputError:
-        taken = load_snapshots(run)
-        if not taken:
-            raise
     model.load_state_dict(taken[-1].model, assign=True)
     return model.eval()

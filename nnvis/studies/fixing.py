@@ -26,7 +26,7 @@ from rich.table import Table
 from rich.text import Text
 
 from nnvis.comparison import PROOF_LEVEL, Effect, effects_of, outcomes_of
-from nnvis.comparison.proof import METRIC, typical
+from nnvis.comparison.proof import METRIC, UNSEEN_METRIC, typical
 from nnvis.config import Config, StudyConfig, dump_config, parse_config, parse_study
 from nnvis.config.dumping import plain
 from nnvis.config.yaml_text import write_line, write_yaml
@@ -49,7 +49,7 @@ TWIN_FILE = "figures/twin.png"
 _FIGURES = ("summary", "learning_curves", "gradient_flow")
 _LONGEST = 60  # letters of a variant's name, which is a folder's
 _LONGEST_TOLD = 100  # letters of a change within a sentence; a list of layers has its title there
-_FULL_RUN = {"diagnosis.stop_on": []}  # a run that a finding ends has no final loss
+_FULL_RUN = {"diagnosis.stop_on": [], "snapshots.count": None}  # a run that a finding ends has no final loss
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ class Fix:
             return f"{name}: no config can express the remedies of its findings, so they are advice; none was run."
         if self.best is None:
             return (
-                f"Nothing is proved: over {seeds} none of {_remedies(len(self.tried))} lowers the validation loss "
+                f"Nothing is proved: over {seeds} no remedy of {len(self.tried)} lowers the validation loss "
                 f"beyond chance (p < {PROOF_LEVEL:g}, adjusted) and takes its symptom away."
             )
         return _won(self.best, self)
@@ -121,10 +121,10 @@ def fix_run(
 ) -> Fix:
     """Try the remedies of a run's findings, and write the best one that is proved as a config of its own.
 
-    Trained are the run's config, unchanged, with each remedy, and with the first ones of several findings together, at
-    most MOST of them, with the run's own seed and the
-    ones that follow it; of a seed all see the same rows in the same order. `jobs` processes train at a time (1). They
-    lie in `runs`/NAME-fix: the same call goes on after an interruption, and trains nothing twice.
+    Trained are the run's config, unchanged, with each remedy, and with the first ones of several findings together
+    (at most MOST remedies), with the run's own seed and those that follow it; of a seed all see the same rows in the
+    same order. `jobs` processes train at a time (1). They lie in `runs`/NAME-fix: the same call goes on after an
+    interruption, and trains nothing twice.
 
     A remedy is proved if over the seeds it lowers the final validation loss beyond chance, and its symptom is gone: see
     `nnvis.comparison.proof`. The config of the best one is `file`, never in place of another file. Without a config (a
@@ -240,7 +240,7 @@ def _study_of(
     first = base.pop("seed")
     told = {
         "name": f"{run.name.replace('/', '-')}-fix",
-        "question": f"Which remedy cures {run.name} of {symptoms}?",
+        "question": f"Which remedy cures {run.path} of {symptoms}?",
         "base": base,
         "variants": {UNCHANGED: {}, **variants},
         "seeds": [first + offset for offset in range(seeds)],
@@ -331,6 +331,7 @@ def _table(fix: Fix, study: Study) -> Table:
         ill = f"; errors in {len(effect.ill)} of {len(effect.seen)}" if effect.ill else ""
         verdict = Text(f"proved{ill}", "bold green") if effect.proved else Text(f"not proved{_why_not(each)}", "dim")
         loss = "—" if math.isnan(effect.after) else number(effect.after)
+        loss += " (test)" if effect.metric == UNSEEN_METRIC else ""
         cells = [each.variant, loss, _times(effect), number(effect.p_holm), _gone(effect), _time(effect)]
         table.add_row(*map(Text, cells), verdict)
     return table
@@ -340,6 +341,10 @@ def _why_not(each: Tried) -> str:
     effect = each.effect
     if not effect.seen:
         return f": {each.problem}" if each.problem else ""
+    if effect.metric == UNSEEN_METRIC and math.isnan(effect.after):
+        return ": validation rows pick its weights, so only test rows can judge it: data.test_fraction=0.2"
+    if effect.missing:
+        return f": no result in {len(effect.missing)} seeds: {each.problem}"
     if effect.lost:
         return f": diverged in {len(effect.lost)} of {len(effect.seen)}"
     return ": the symptom stays" if effect.better else ""
@@ -365,7 +370,8 @@ def _time(effect: Effect) -> str:
 def _measured(effect: Effect) -> str:
     """`validation loss 0.15 in place of 2.3, ×0.07 (…), symptom gone in 5 of 5, at 1.1 times the time`."""
     before = "" if math.isnan(effect.before) else f" in place of {number(effect.before)}"
-    parts = [f"validation loss {number(effect.after)}{before}, {_times(effect, '95% interval ')}"]
+    kind = "test" if effect.metric == UNSEEN_METRIC else "validation"
+    parts = [f"{kind} loss {number(effect.after)}{before}, {_times(effect, '95% interval ')}"]
     parts.append(f"{effect.symptom} gone in {_gone(effect)}")
     parts += [] if math.isnan(effect.seconds_ratio) else [f"at {number(effect.seconds_ratio, 2)} times the time"]
     return ", ".join(parts)

@@ -88,12 +88,15 @@ class Examination:
             self._log.check(check)
             self._checks.append(check)
             certain = self._certain()
+        said: set[str] = set()
         if step == 0 and self._beforehand is not None:
-            self._beforehand(diagnose_beforehand(self._run()))
+            found = diagnose_beforehand(self._run())
+            self._beforehand(found)
+            said = {finding.symptom for finding in found if finding.severity == "error"}
         for finding in certain:
             if finding.symptom not in self.told:
                 self.told.add(finding.symptom)
-                self._announce(finding, step)
+                self._announce(finding, step, aloud=finding.symptom not in said)
             if finding.symptom in self._stop_on and self.stopped_by is None:
                 self.stopped_by = finding
         self._draw(step)
@@ -106,8 +109,9 @@ class Examination:
         summary = {} if self._budget is None else {"budget": self._budget}
         return Run.of_checks(self._log.path.parent, self._checks, summary=summary)
 
-    def _announce(self, finding: Finding, step: int) -> None:
-        self._tell(finding.symptom, f"step {step:,}: {finding.symptom}: {finding.evidence}")
+    def _announce(self, finding: Finding, step: int, *, aloud: bool) -> None:
+        if aloud:
+            self._tell(finding.symptom, f"step {step:,}: {finding.symptom}: {finding.evidence}")
         self._log.text(step, f"findings/{finding.symptom}", as_markdown(finding))
         self._undrawn.append(finding)
 

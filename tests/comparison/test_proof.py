@@ -178,6 +178,32 @@ def test_proved_is_lower_and_gone(tmp_path: Path) -> None:
     assert found["lower-but-ill"].shown_after == (3,)
 
 
+def test_early_stopping_is_judged_by_rows_that_did_not_pick_its_weights(tmp_path: Path) -> None:
+    stopping = {"training.early_stopping": {"metric": "loss", "patience": 10}}
+    study = made_up_study(tmp_path / "s", {"unchanged": {}, "stop": stopping}, seeds=SEEDS)
+    unseen = {"unchanged": [0.9, 1.1, 1.0, 1.2, 0.8], "stop": [1.0, 1.0, 1.1, 1.1, 0.9]}
+    for with_test in (False, True):
+        for variant, seed, run in study.each_run():
+            losses = {"val": {"loss": (2.0 if variant == "unchanged" else 0.5) + seed / 100}}
+            losses |= {"test": {"loss": unseen[variant][seed]}} if with_test else {}
+            write_json(run.path / "summary.json", {**run.summary, "metrics": losses})
+        (effect,) = effects(load_study(study.path)).values()
+        assert effect.metric == "loss/test"
+        assert not effect.proved  # by the validation rows it would be
+    assert effect.after == pytest.approx(gmean(unseen["stop"]))
+    p = ttest_rel(np.log(unseen["stop"]), np.log(unseen["unchanged"]), alternative="less").pvalue
+    assert effect.p == pytest.approx(p)
+
+
+def test_a_missing_run_proves_nothing(tmp_path: Path) -> None:
+    study = study_of(tmp_path / "s", {"unchanged": [2.0, 2.1, 2.2, 2.0, 2.1], "cure": [0.5, 0.6, 0.6, 0.5, 0.7]})
+    assert effects(study)["cure"].proved
+    run = study.runs["cure"][3]
+    write_json(run.path / "summary.json", {**run.summary, "status": "failed", "metrics": {}})
+    (cure,) = effects(load_study(study.path)).values()
+    assert (cure.better, cure.missing, cure.proved) == (True, (3,), False)
+
+
 def test_what_diverges_is_worse_than_any_loss(tmp_path: Path) -> None:
     losses = {"unchanged": [0.0] * 5, "cure": [0.5, 0.6, 0.6, 0.5, 0.7], "no-cure": [0.5, 0.6, 0.0, 0.5, 0.7]}
     found = effects(study_of(tmp_path / "s", losses))

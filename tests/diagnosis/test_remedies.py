@@ -143,6 +143,16 @@ def test_overrides_of_a_findings_own_are_kept_where_they_are_valid() -> None:
     ]
 
 
+def test_adam_keeps_the_decay_and_leaves_a_schedule_with_rates_of_its_own_alone() -> None:
+    title = "let Adam choose the size of each weight's step"
+    plainly = offered(
+        "underfitting", load_config("digits_mlp", ["optimizer.weight_decay=0.01", "schedule={kind: constant}"])
+    )
+    assert plainly[title] == {"optimizer": {"kind": "Adam", "lr": 0.001, "weight_decay": 0.01}}
+    rates = ["schedule={kind: OneCycleLR, max_lr: 5.0, interval: step}"]
+    assert offered("underfitting", load_config("digits_mlp", rates))[title] == {}
+
+
 @pytest.mark.parametrize("config", [{}, {"training": {}}])
 def test_without_a_config_all_is_advice(config: dict[str, Any]) -> None:
     for symptom in _BY_SYMPTOM:

@@ -129,7 +129,7 @@ def test_three_seeds_do_not_prove_that_it_was_no_luck(wild: Path, capsys: pytest
     runs = wild.parents[1]
     assert cli.main(["fix", str(wild), "--runs", str(runs), "--seeds", "3", "--quiet"]) == 0
     out, _ = capsys.readouterr()
-    assert out.splitlines()[-1].startswith("Nothing is proved: over 3 seeds none of ")
+    assert out.splitlines()[-1].startswith("Nothing is proved: over 3 seeds no remedy of 3 ")
     assert "not proved" in out
 
 
