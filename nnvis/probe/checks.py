@@ -31,7 +31,7 @@ from nnvis.probe.layers import Layer, find_layers, first_tensor, unit_dim, unit_
 from nnvis.probe.parameters import gradient_values
 from nnvis.probe.references import LossFacts, LossFunction
 from nnvis.probe.schedule import MOST_ROWS
-from nnvis.probe.statistics import SAFE_NORMS
+from nnvis.probe.statistics import SAFE_NORMS, pieces
 from nnvis.probe.structure import Graph
 from nnvis.probe.untouched import on_the_side
 from nnvis.record.vocabulary import Check, FloatArray
@@ -39,11 +39,15 @@ from nnvis.record.vocabulary import Check, FloatArray
 GRADIENT_ROWS = 256
 MOST_PRODUCTS = 150_000_000
 """Of large networks so many rows are looked at, 256 at least, as take this number of multiplications forward."""
+MOST_VALUES = 2**20
+"""Of those with large outputs fewer rows pass at once, so that an output holds at most so many values."""
 BATCHES, LEAST_ROWS = 8, 2
 _ROUNDING_OF_LOGS = 1e-2  # of log probabilities: the log of their sum is 0, up to so much
 QUANTILES = 21
 SAME = 1e-6
 """Two units are twins where their weights differ by less than this share of their norm."""
+_KNOWN_BY_OUTPUT = (nn.ReLU, nn.ReLU6, nn.Sigmoid, nn.Tanh, nn.LeakyReLU)
+"""Nonlinearities whose output tells their slope."""
 _NORMS = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.LocalResponseNorm)
 
 
@@ -156,11 +160,12 @@ class Checker:
         return Check(step, values, self._facts)
 
     def _keep_rows(self, seen: _Seen) -> Rows:
-        """Fewer rows for a network that takes long."""
+        """Fewer rows for a network that takes long; and of those without gradients fewer at once where it is large."""
         affordable = MOST_PRODUCTS // max(seen.products_a_row(), 1)
         self._most_rows = count = self._most_rows or max(GRADIENT_ROWS, min(MOST_ROWS, affordable))
         self._rows = self._rows.part(0, count)
         self._val = self._val.part(0, self._most_val_rows or count) if self._val is not None else None
+        self._at_once = max(seen.rows, min(self._at_once, MOST_VALUES // seen.largest_output()))
         return self._rows
 
     def _with_gradients(self, rows: Rows, seen: _Seen) -> tuple[Any, Tensor, FloatArray]:
@@ -378,17 +383,18 @@ class _Seen:
         return _row_norms(x.reshape(self.batches, -1)) / math.sqrt(self.rows / self.batches)
 
     def _read_slopes(self, call: _Call, module: nn.Module, z: Tensor | None, y: Tensor) -> None:
-        slope = normalised_slope(module, z, y)
-        if slope is None:
-            return
-        units = unit_dim_of(slope, self._unit_dim)
-        others = [d for d in range(slope.dim()) if d != units]
-        total, active = slope.sum(others, dtype=torch.float64), slope.amax(others) != 0
-        if call.slope_sum is None or call.slope_any is None:
-            call.slope_sum, call.slope_any = total, active
-        elif call.slope_sum.shape == total.shape:
-            call.slope_sum, call.slope_any = call.slope_sum + total, call.slope_any | active
-        call.slope_count += slope.numel() // slope.shape[units]
+        units = unit_dim_of(y, self._unit_dim)
+        for part in pieces(y) if units and isinstance(module, _KNOWN_BY_OUTPUT) else [y]:
+            slope = normalised_slope(module, z, part)
+            if slope is None:
+                return
+            others = [d for d in range(slope.dim()) if d != units]
+            total, active = slope.sum(others, dtype=torch.float64), slope.amax(others) != 0
+            if call.slope_sum is None or call.slope_any is None:
+                call.slope_sum, call.slope_any = total, active
+            elif call.slope_sum.shape == total.shape:
+                call.slope_sum, call.slope_any = call.slope_sum + total, call.slope_any | active
+            call.slope_count += slope.numel() // slope.shape[units]
 
     def products_a_row(self) -> int:
         """About how many multiplications a row takes on its way forward: each weight, at each place."""
@@ -398,6 +404,10 @@ class _Seen:
                 if weight.dim() > 1:
                     total += weight.numel() * max(math.prod(call.shape or (1,)) // len(weight), 1)
         return total
+
+    def largest_output(self) -> int:
+        """How many values of a row a layer puts out at most."""
+        return max((math.prod(call.shape or (1,)) for call in self.calls.values()), default=1) or 1
 
     def table(self) -> list[dict[str, Any]]:
         """The rows, as JSON."""

@@ -71,6 +71,9 @@ class _Held:
         self._containers: dict[int, tuple[Any, Any]] = {}
         self._tensors: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
         self._generators: list[tuple[torch.Generator, Tensor]] = []
+        self._but_parameters = _only_reads_parameters(
+            model
+        )  # a copy of each is what a large model's memory is short of
         self._keep([model, *model.buffers()])  # those of scripted modules are in no container
 
     def _keep(self, values: Iterable[Any]) -> None:
@@ -85,6 +88,8 @@ class _Held:
                 self._keep([vars(value)])
             elif isinstance(value, tuple):
                 self._keep(value)
+            elif type(value) is nn.Parameter and self._but_parameters:
+                continue
             elif type(value) in (Tensor, nn.Parameter) and value.layout == torch.strided and not value.is_meta:
                 self._tensors[id(value)] = value, value.data, value.detach().clone()
             elif isinstance(value, torch.Generator):
@@ -108,6 +113,16 @@ class _Held:
                 container.clear()
                 if content:
                     (container.extend if isinstance(container, list | deque) else container.update)(content)
+
+
+def _only_reads_parameters(model: nn.Module) -> bool:
+    """Whether no forward pass can write to the parameters: all modules are torch's or nnvis's, and nobody hooks in."""
+    return all(
+        type(module).__module__.startswith(("torch.nn.modules.", "nnvis.models."))
+        and not (module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module))
+        and getattr(module, "max_norm", None) is None  # an embedding's, which the forward pass enforces
+        for module in model.modules()
+    )
 
 
 def _same(container: Any, content: Any) -> bool:

@@ -14,7 +14,7 @@ from torch import nn
 from nnvis.training.learner import Learner, Placed
 from nnvis.training.randomness import untouched
 
-_BYTES_A_BATCH = 2**20
+_BYTES_A_BATCH = 2**18
 _ROWS_AT_LEAST = 256
 
 

@@ -216,6 +216,68 @@ def test_a_model_with_a_state_of_its_own_is_trained_as_without_checks(kind: type
     assert all(torch.equal(weights[name], weights2[name]) for name in weights)
 
 
+def _shrink(module: nn.Module, inputs: object) -> None:
+    with torch.no_grad():
+        module.weight.mul_(0.5)  # pyright: ignore[reportCallIssue]
+
+
+def _hooked() -> nn.Module:
+    model = nn.Sequential(nn.Linear(6, 3))
+    model[0].register_forward_pre_hook(_shrink)
+    return model
+
+
+def _with_a_forward_of_its_own() -> nn.Module:
+    model = nn.Sequential(nn.Linear(6, 3))
+    model[0].forward = lambda x: (_shrink(model[0], x), F.linear(x, model[0].weight))[1]
+    return model
+
+
+@pytest.mark.parametrize(
+    ("model", "inputs"),
+    [
+        (nn.Sequential(nn.Embedding(9, 4, max_norm=0.1), nn.Flatten()), torch.arange(8).reshape(4, 2)),
+        (_hooked(), torch.ones(4, 6)),
+        (_with_a_forward_of_its_own(), torch.ones(4, 6)),
+        (nn.Sequential(Decaying()), torch.ones(4, 6)),
+    ],
+    ids=["max_norm", "hook", "own forward", "own class"],
+)
+def test_parameters_that_a_forward_pass_writes_to_are_put_back(model: nn.Module, inputs: Tensor) -> None:
+    before = copy.deepcopy(model.state_dict())
+    with on_the_side(model) as side:
+        model(inputs)
+        assert any(not torch.equal(value, before[name]) for name, value in model.state_dict().items())
+        side.validate()
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_parameters_that_no_forward_pass_can_write_to_are_not_copied() -> None:
+    model = nn.Sequential(nn.Linear(1000, 1000), nn.BatchNorm1d(1000))
+    with on_the_side(model) as side:
+        held = [content for _, _, content in side.held._tensors.values()]
+    assert sum(content.numel() for content in held) == 2001  # the running statistics, and their count
+
+
+@pytest.mark.parametrize("kind", [nn.ReLU, nn.ReLU6, nn.Sigmoid, nn.Tanh, nn.LeakyReLU, nn.GELU])
+def test_slopes_of_a_large_output_are_those_of_all_its_rows(kind: type[nn.Module]) -> None:
+    torch.manual_seed(0)
+    x = torch.randn(48, 3, 40, 41)  # more values than a piece holds
+    model = chain(nn.Conv2d(3, 5, 3), kind(), nn.Flatten(), nn.Linear(5 * 38 * 39, 2))
+    rows = Rows(x, torch.arange(48) % 2)
+    checker = Checker(model, F.cross_entropy, rows, gradient_rows=16, at_once=32)
+    values = checker.check(0).values
+    z = model[0](checker._rows.inputs).detach().double().requires_grad_()
+    (slope,) = torch.autograd.grad(model[1](z).sum(), z)
+    if kind is nn.GELU:
+        slope = slope.abs() / slope.abs().max()
+    if kind is nn.Sigmoid:
+        slope = slope * 4
+    means = slope.mean(dim=(0, 2, 3)).numpy()
+    quantiles = values["diagnosis_slope_quantiles"][1]
+    np.testing.assert_allclose(quantiles, np.quantile(means, np.linspace(0, 1, 21)), rtol=1e-3)
+
+
 def test_a_scripted_model_is_left_as_it_was() -> None:
     x, _ = digits()
     model = chain(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.Linear(8, 3))
