@@ -32,6 +32,7 @@ LOSSES = {
 
 EXPLANATIONS = {
     "passes": "One sample forward and backward, every number.",
+    "functions": "Activation functions and losses as curves, with their slopes: the same for every network.",
     "landscape": "The loss around the weights, and in the plane of training with the path that it took.",
     "descent": "Gradient descent on one landscape: three learning rates; full batch, mini-batch, single samples.",
 }

@@ -4,7 +4,8 @@ for file in TOPICS["passes"](subject, Wish(sample=3), console, Path("explained")
     print(file)
 
 To add a topic, write a function like those below: it tells in the console what there is to read, draws what there is to
-see, and yields the files. It raises InputError, with what would work, for a network that it cannot show.
+see, and yields the files. It raises InputError, with what would work, for a network that it cannot show. What it alone
+needs it imports when it runs, so that `nnvis explain` answers quickly.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from rich.console import Console
@@ -22,25 +24,15 @@ from rich.progress import Progress
 
 from nnvis.config.problems import among
 from nnvis.errors import InputError
-from nnvis.figures.landscape import descent_batches, descent_rates, random_landscape, training_landscape
 from nnvis.figures.style import save
 from nnvis.figures.words import number
-from nnvis.lessons import descent as descending
 from nnvis.lessons.drawing import draw
 from nnvis.lessons.explaining import explain
-from nnvis.lessons.landscape import (
-    Tell,
-    landscape_of,
-    plane_of_training,
-    random_plane,
-    running_loss,
-    seen_of,
-    surface_of,
-    trail_of,
-    window_of,
-)
 from nnvis.lessons.subject import Subject
 from nnvis.lessons.telling import tell
+
+if TYPE_CHECKING:
+    from nnvis.lessons.landscape import Tell
 
 _LINES_EVERY_S = 10.0
 
@@ -66,8 +58,28 @@ def passes(subject: Subject, wish: Wish, console: Console, folder: Path) -> Iter
     yield from draw(explanation, folder)
 
 
+def functions(subject: Subject, wish: Wish, console: Console, folder: Path) -> Iterator[Path]:
+    """Activation functions and losses as curves, with their slopes: the same for every network."""
+    from nnvis.figures.functions import activation_functions, loss_functions
+
+    yield save(activation_functions(), folder / "activation_functions.png")
+    yield save(loss_functions(), folder / "loss_functions.png")
+
+
 def landscape(subject: Subject, wish: Wish, console: Console, folder: Path) -> Iterator[Path]:
     """The loss around the weights, and in the plane of training with the path that it took."""
+    from nnvis.figures.landscape import random_landscape, training_landscape
+    from nnvis.lessons.landscape import (
+        landscape_of,
+        plane_of_training,
+        random_plane,
+        running_loss,
+        seen_of,
+        surface_of,
+        trail_of,
+        window_of,
+    )
+
     snapshots, scene = subject.snapshots(), landscape_of(subject)
     seen = seen_of(subject, scene)
     say = lambda text: console.print(text, soft_wrap=True, markup=False)  # noqa: E731
@@ -104,6 +116,10 @@ def landscape(subject: Subject, wish: Wish, console: Console, folder: Path) -> I
 
 def descent(subject: Subject, wish: Wish, console: Console, folder: Path) -> Iterator[Path]:
     """Gradient descent on one landscape: three learning rates; full batch, mini-batch, single samples."""
+    from nnvis.figures.landscape import descent_batches, descent_rates
+    from nnvis.lessons import descent as descending
+    from nnvis.lessons.landscape import landscape_of, seen_of, surface_of
+
     subject = descending.starting(subject)
     scene = landscape_of(subject, statistics="fixed")
     seen = seen_of(
@@ -133,7 +149,12 @@ def descent(subject: Subject, wish: Wish, console: Console, folder: Path) -> Ite
     yield save(descent_batches(surface, batches, seen), folder / "descent_batches.png")
 
 
-TOPICS: dict[str, Topic] = {"passes": passes, "landscape": landscape, "descent": descent}
+TOPICS: dict[str, Topic] = {
+    "passes": passes,
+    "functions": functions,
+    "landscape": landscape,
+    "descent": descent,
+}
 """By name, in the order in which a newcomer meets them."""
 
 
