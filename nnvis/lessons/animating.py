@@ -29,6 +29,7 @@ from nnvis.figures.reading import NoData
 from nnvis.lessons.drawing import chained
 from nnvis.lessons.landscape import Landscape, landscape_of, loss_surface, plane_of_training
 from nnvis.lessons.passes import Passes, both_passes, in_float64, laid_open
+from nnvis.lessons.planes import probabilities
 from nnvis.lessons.subject import Subject, open_subject
 from nnvis.probe.layers import find_layers
 from nnvis.record import Run, load_run
@@ -208,15 +209,6 @@ def _view(subject: Subject, network: nn.Module, passes: Passes) -> tuple[_Measur
     if subject.objective.classifies:
         return _cloud(subject, network, passes)
     return _fit(subject)
-
-
-def probabilities(subject: Subject, outputs: Tensor) -> Tensor:
-    """(N, K): of every class; the outputs themselves for regression."""
-    if subject.objective.kind == "cross_entropy":
-        return outputs.softmax(1)
-    if subject.objective.kind == "binary_cross_entropy":
-        return torch.cat([(-outputs).sigmoid(), outputs.sigmoid()], dim=1)
-    return outputs
 
 
 def _region(subject: Subject) -> tuple[_Measure, _Finish]:
