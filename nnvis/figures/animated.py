@@ -18,7 +18,7 @@ import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
-from matplotlib.colors import BoundaryNorm, Normalize, to_rgb
+from matplotlib.colors import BoundaryNorm, Normalize
 from matplotlib.image import AxesImage
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
@@ -26,20 +26,18 @@ from matplotlib.text import Text
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import ArrayLike
 
+from nnvis.figures.classes import class_ground, margins, output_ground, scatter_classes
 from nnvis.figures.facts import wants_log
 from nnvis.figures.labels import EndLabel
 from nnvis.figures.nodes import NODES, edge_looks, node_heights
 from nnvis.figures.scales import ORDINARY, Strips, linear_limits, log_axis, log_limits, value_kinds
-from nnvis.figures.style import FAINT, HEALTHY, INK, MARKERS, SICK, SIGNED, TRAIN, VALIDATION
+from nnvis.figures.style import FAINT, HEALTHY, INK, SICK, SIGNED, TRAIN, VALIDATION
 from nnvis.figures.words import number, percent, shorten
 from nnvis.record.vocabulary import FloatArray, IntArray, Series
 
 Show = Callable[[int], None]
 COLUMNS = 5  # of nodes, before the middle ones are left out
 TILES = 6  # of weights, before the middle ones are left out
-# Okabe & Ito's and two more, apart in lightness as well; from the eleventh class on they come again.
-CLASSES = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#000000", "#999933", "#882255", "#999999")
-BANDS = 6  # of confidence
 _LEVELS = 15  # of the landscape
 _SPOT = 0.05  # of an axis: within so little the names of classes would cover each other
 
@@ -121,43 +119,6 @@ def draw_region(ax: Axes, region: Region) -> Show:
                 borders.append(ax.contour(region.x, region.y, margin, **look))
 
     return show
-
-
-def class_ground(shares: FloatArray) -> FloatArray:
-    """(H, G, 3): the colour of the likeliest of K classes (K, H, G), white where all are alike, in bands."""
-    colours = np.array([to_rgb(class_colour(k)) for k in range(len(shares))])
-    finite = np.asarray(np.isfinite(shares).all(axis=0))
-    shares = np.where(finite, shares, 0)
-    sure = (shares.max(axis=0) * len(shares) - 1) / (len(shares) - 1)  # 0: alike, 1: certain
-    alpha = 0.5 * np.ceil(np.clip(sure, 0, 1) * BANDS)[..., None] / BANDS
-    ground = 1 - alpha + alpha * colours[shares.argmax(axis=0)]
-    return np.where(finite[..., None], ground, 0.85)
-
-
-def output_ground(values: FloatArray, norm: Normalize) -> FloatArray:
-    """(H, G, 3): an output (H, G) by the colours of the targets, grey where it is no number."""
-    colours = matplotlib.colormaps["viridis"](np.asarray(norm(values)))[..., :3]
-    return np.where(np.isfinite(values)[..., None], 0.4 + 0.6 * colours, 0.85)
-
-
-def class_colour(k: int) -> str:
-    """The colour of a class."""
-    return CLASSES[k % len(CLASSES)]
-
-
-def margins(shares: FloatArray) -> list[FloatArray]:
-    """By how much each class leads over the best other one; of two classes one says it all."""
-    each = range(1) if len(shares) == 2 else range(len(shares))
-    return [shares[k] - np.delete(shares, k, axis=0).max(axis=0) for k in each]
-
-
-def scatter_classes(ax: Axes, points: FloatArray, targets: FloatArray | IntArray, classes: int) -> list[Artist]:
-    """The rows of each class in its colour and marker."""
-    drawn: list[Artist] = []
-    for k in range(classes):
-        look = {"s": 9, "marker": MARKERS[k % len(MARKERS)], "edgecolors": "white", "linewidths": 0.3, "zorder": 3}
-        drawn.append(ax.scatter(*points[targets == k].T, color=class_colour(k), **look))
-    return drawn
 
 
 def draw_cloud(ax: Axes, cloud: Cloud) -> Show:

@@ -19,15 +19,16 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from nnvis.figures.animated import BANDS, class_colour, class_ground, margins, output_ground, scatter_classes
+from nnvis.figures.classes import BANDS, class_ground, class_key, key_lines, margins, output_ground, scatter_classes
 from nnvis.figures.labels import arrange
-from nnvis.figures.style import INK, MARKERS, SIGNED, drawn, explain, sheet
+from nnvis.figures.style import INK, SIGNED, drawn, explain, sheet
 from nnvis.figures.words import clipped, listing, number, percent, plural
 from nnvis.record.vocabulary import BoolArray, FloatArray, IntArray
 
-NAMED = 12  # classes in the key
-KEY_COLUMNS = 7
 _MANY = 0.15  # share of wrong rows that can be ringed
+_RING = Line2D(
+    [], [], marker="o", markersize=7, markerfacecolor="none", markeredgecolor="black", linestyle="none", label="wrong"
+)
 BROKEN = "#D0D0D0"  # where an output is NaN or Inf
 
 
@@ -94,8 +95,8 @@ def decision_regions(plane: Plane) -> Figure:
     """
     fig = sheet(height=3.3 if len(plane.rows) > 1 else 3.6)
     explain(fig, _message(plane), _about(plane))
-    key_lines = -(-_entries(plane) // KEY_COLUMNS)
-    grid = fig.add_gridspec(2, len(plane.rows), height_ratios=[1, 0.07 * key_lines])
+    heights = [1, 0.07 * key_lines(plane.classes, more=1)] if plane.classes else [1]
+    grid = fig.add_gridspec(len(heights), len(plane.rows), height_ratios=heights)
     axes = [fig.add_subplot(grid[0, 0])]
     axes += [fig.add_subplot(grid[0, i], sharex=axes[0], sharey=axes[0]) for i in range(1, len(plane.rows))]
     for ax in axes[1:]:
@@ -110,7 +111,7 @@ def decision_regions(plane: Plane) -> Figure:
     axes[0].set_ylabel(plane.names[1])
     if plane.classes:
         _certainty(fig, axes, len(plane.classes))
-        _key(fig.add_subplot(grid[1, :]), plane)
+        class_key(fig.add_subplot(grid[1, :]), plane.classes, [_RING] * _ringed(plane))
     else:
         bar = fig.colorbar(ScalarMappable(norm, "viridis"), ax=axes, pad=0.02, aspect=30)
         bar.outline.set_visible(False)  # pyright: ignore[reportCallIssue]
@@ -143,7 +144,8 @@ def neuron_maps(neurons: Neurons) -> Figure:
         for ax in axes[len(layer.drawn) :]:
             ax.axis("off")
         more = f"{len(layer.drawn)} of {layer.units:,}" if len(layer.drawn) < layer.units else f"all {layer.units}"
-        words = f"{clipped(layer.layer, 18)}\n{more}\n±{number(top, 2)}"
+        name, _, activation = layer.layer.partition(", ")
+        words = f"{clipped(name, 16)}\n{activation + ', ' * bool(activation)}{more}\n±{number(top, 2)}"
         axes[0].set_ylabel(words, rotation=0, ha="right", va="center", fontsize=8, color=INK)
     return arrange(fig)
 
@@ -195,29 +197,6 @@ def _certainty(fig: Figure, axes: Sequence[Axes], classes: int) -> None:
     bar.set_ticks(list(edges), labels=[percent(float(edge)) for edge in edges])
     bar.ax.minorticks_off()
     bar.set_label("certainty: likeliest class's probability")
-
-
-def _entries(plane: Plane) -> int:
-    """How many there are in the key."""
-    n = len(plane.classes)
-    return min(n, NAMED) + (n > NAMED) + _ringed(plane) if n else 0
-
-
-def _key(ax: Axes, plane: Plane) -> None:
-    """The classes, and what a ring means, in axes of their own."""
-    look = {"linestyle": "none", "markersize": 5, "markeredgewidth": 0}
-    handles = [
-        Line2D([], [], marker=MARKERS[k % len(MARKERS)], color=class_colour(k), label=clipped(name, 12), **look)
-        for k, name in enumerate(plane.classes[:NAMED])
-    ]
-    if len(plane.classes) > NAMED:
-        handles.append(Line2D([], [], linestyle="none", label=f"and {len(plane.classes) - NAMED} more"))
-    if _ringed(plane):
-        ring = {"markerfacecolor": "none", "markeredgecolor": "black", "markersize": 7, "linestyle": "none"}
-        handles.append(Line2D([], [], marker="o", label="wrong", **ring))
-    key = ax.legend(handles=handles, ncols=KEY_COLUMNS, loc="upper left", columnspacing=1.2, handletextpad=0.3)
-    key.set_in_layout(False)
-    ax.axis("off")
 
 
 def _ringed(plane: Plane) -> bool:
