@@ -166,7 +166,7 @@ def _ground(ax: Axes, plane: Plane, norm: Normalize) -> None:
             ax.contour(plane.x, plane.y, margin, levels=[0.0], **line)
     if not plane.classes and np.isfinite(values).all() and np.ptp(values) > 0:
         line = {"colors": ["white"], "linewidths": 0.7, "alpha": 0.8, "linestyles": "solid"}
-        ax.contour(plane.x, plane.y, values[0], levels=MaxNLocator(8).tick_values(norm.vmin, norm.vmax), **line)
+        ax.contour(plane.x, plane.y, values[0], levels=MaxNLocator(8).tick_values(values.min(), values.max()), **line)
 
 
 def _dots(ax: Axes, plane: Plane, rows: Rows, norm: Normalize) -> None:

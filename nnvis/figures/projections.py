@@ -133,8 +133,8 @@ def _draw(ax: Axes, panel: Panel, projected: Projections, norm: Normalize) -> No
     if panel.shares:
         labels = tuple(f"{name}: {percent(share)}" for name, share in zip(panel.names, panel.shares, strict=True))
     ax.set(xlabel=labels[0], ylabel=labels[1])
-    ax.xaxis.label.set_size(8)
-    ax.yaxis.label.set_size(8)
+    ax.xaxis.label.set_fontsize(8)
+    ax.yaxis.label.set_fontsize(8)
     usable = bool(np.isfinite(panel.points).all())
     if not usable or not np.ptp(panel.points, axis=0).any():
         words = "all rows on one spot" if usable else "no finite numbers"
@@ -170,7 +170,7 @@ def _told(score: float, projected: Projections) -> str:
     """A score as it is written."""
     if math.isnan(score):
         return "?"
-    return percent(score) if projected.classes else f"R² {score:.2f}".replace("-", "−")
+    return percent(score) if projected.classes else f"R² {round(score, 2) + 0.0:.2f}".replace("-", "−")
 
 
 def _message(projected: Projections) -> str:
@@ -185,16 +185,17 @@ def _message(projected: Projections) -> str:
 
 
 def _about(projected: Projections) -> str:
-    share = "right" if projected.classes else "R²"
+    rows = f"{projected.held_out:,} {projected.where} rows"
+    score = (
+        f"share of {rows} that a linear readout gets right"
+        if projected.classes
+        else f"R² of a linear readout on {rows}"
+    )
+    shares = any(panel.shares for panel in projected.panels)
     layers = len([panel for panel in projected.panels if panel.name != INPUTS])
     return (
-        f"Under the names: how much a linear readout of all units, ridge regression fitted to the training rows, gets "
-        f"{share} of {projected.held_out:,} {projected.where} rows."
-        + (
-            " On the axes: shares of the variance; both have one scale."
-            if any(p.shares for p in projected.panels)
-            else ""
-        )
+        f"Under the names: {score} (ridge regression on all units, fitted to training rows)."
+        + (" On the axes: shares of the variance; both have one scale." if shares else "")
         + (f" {layers} of {projected.total} layers are drawn, evenly spaced." if layers < projected.total else "")
     )
 

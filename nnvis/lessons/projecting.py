@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -124,7 +125,7 @@ class _Rows:
     lengths: Tensor | None  # (N + M,) of texts
     where: str  # what the held-out ones are
 
-    def halves(self, values: FloatArray) -> tuple[FloatArray, FloatArray]:
+    def halves(self, values: Any) -> tuple[Any, Any]:
         """Of training, held out."""
         return values[: self.train], values[self.train : self.train + self.held_out]
 
@@ -165,7 +166,11 @@ def _panel(part: Part | None, values: Tensor, rows: _Rows, subject: Subject, lin
         places, names = as_measured(subject, values), names_of(subject)
         shares = None
     elif flat.shape[1] <= 2:
-        places, names, shares = np.pad(flat, ((0, 0), (0, 2 - flat.shape[1]))), ("unit 0", "unit 1"), None
+        places, names, shares = (
+            np.pad(flat, ((0, 0), (0, 2 - flat.shape[1]))),
+            ("unit 0", "unit 1" * (flat.shape[1] == 2)),
+            None,
+        )
     else:
         found = principal(train) if usable else Components(*(np.full(n, np.nan) for n in (1, 1, 2)))
         places, names = found.of(flat) if usable else np.full((len(flat), 2), np.nan), ("PC 1", "PC 2")
