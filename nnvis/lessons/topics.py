@@ -128,7 +128,7 @@ def feature_maps(subject: Subject, wish: Wish, console: Console, folder: Path) -
 
 
 def projections(subject: Subject, wish: Wish, console: Console, folder: Path) -> Iterator[Path]:
-    """Every layer's activations in two dimensions, and how well a linear readout tells the classes apart."""
+    """Every layer's activations in two dimensions, and how well a linear readout tells classes apart."""
     from nnvis.figures import projections as drawing
     from nnvis.lessons.projecting import projections_of
 
@@ -256,7 +256,7 @@ def show(subject: Subject, topics: Sequence[str], wish: Wish, console: Console, 
         except InputError as error:
             if len(topics) == 1:
                 raise
-            console.print(f"{topic}: left out: {error}", style="dim", markup=False)
+            _say(console, f"{topic}: left out: {str(error).removeprefix(f'--show {topic}: ')}")
     return files
 
 
