@@ -90,14 +90,14 @@ def test_what_the_regions_draw(monkeypatch: pytest.MonkeyPatch) -> None:
     fig = decision_regions(plane)
     left, right = fig.axes[:2]
     for ax, rows in zip((left, right), plane.rows, strict=True):
-        border, *dots = ax.collections
+        _, *dots = ax.collections
         for k in (0, 1):
             np.testing.assert_array_equal(dots[k].get_offsets(), rows.points[rows.targets == k])  # type: ignore
         np.testing.assert_array_equal(dots[2].get_offsets(), rows.points[rows.wrong])  # type: ignore
-        line = np.asarray(border.get_paths()[0].vertices)
         assert rows.wrong.any()
     scaling = subject.splits.input_scaling
     assert scaling
+    line = np.asarray(left.collections[0].get_paths()[0].vertices)
     np.testing.assert_allclose(line[:, 1], float(scaling.mean[1]), atol=1e-4)  # where the input is 0
     ground = np.asarray(left.images[0].get_array())
     np.testing.assert_allclose(ground[-1, 0], 0.5 + 0.5 * np.array([0, 0x72, 0xB2]) / 255, atol=0.1)  # blue: class 0
