@@ -82,8 +82,8 @@ def projections(projected: Projections) -> Figure:
     """
     return _multiples(
         projected,
-        "Each dot is a training row, on the first two principal components of what the layer puts out for the rows "
-        f"(layers of two units: as they are). {projected.reads}",
+        f"Each of {len(projected.targets):,} dots is a training row, on the first two principal components of what the "
+        f"layer puts out for the rows (layers of two units: as they are). {projected.reads}",
     )
 
 

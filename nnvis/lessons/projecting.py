@@ -30,6 +30,7 @@ PANELS = 12
 BENT = 8  # panels of the bent input space
 LINES = 15  # of the grid, each way
 _ALONG = 121  # points along a line
+_NUMBERS = 2**26  # of one layer, at most: half a gigabyte
 PENALTIES = 10.0 ** np.arange(-3, 4)  # of the linear readout
 
 
@@ -83,12 +84,15 @@ def linear_readout(
 
 
 def projections_of(subject: Subject) -> Projections:
-    """Every layer's activations of 500 training rows on their first two principal components; 12 layers at most.
+    """Every layer's activations of 500 training rows on their first two principal components; 11 layers at most.
 
-    Of more layers the evenly spaced. How separable the classes are is measured on as many held-out rows.
+    Of more layers the evenly spaced; of very large layers fewer rows. How separable the classes are is
+    measured on as many held-out rows.
     """
-    network, rows = laid_open(subject.model), _rows(subject)
-    parts = parts_of(network, rows.inputs[:1])
+    network = laid_open(subject.model)
+    parts = parts_of(network, subject.splits.train.inputs[:1])
+    largest = max([int(np.prod(part.shape)) for part in parts], default=1)
+    rows = _rows(subject, min(ROWS, max(_NUMBERS // largest, 20)))
     chosen = [parts[i] for i in evenly(len(parts), PANELS - 1)]
     found = measured(network, rows.inputs, chosen, lambda part, values: _panel(part, values, rows, subject))
     first = [] if subject.splits.vocabulary else [_panel(None, in_float64(rows.inputs), rows, subject)]
@@ -101,7 +105,7 @@ def bent_space_of(subject: Subject) -> Projections:
     Layers of two units are as they are, wider ones on the first two principal components of the training rows.
     """
     require_plane(subject, "input_space")
-    network, rows = laid_open(subject.model), _rows(subject)
+    network, rows = laid_open(subject.model), _rows(subject, ROWS)
     parts = [part for part in parts_of(network, rows.inputs[:1]) if not part.last and len(part.shape) == 1]
     if not parts:
         raise InputError(f"--show input_space: {subject.name} has no hidden layer; --show regions works")
@@ -130,13 +134,14 @@ class _Rows:
         return values[: self.train], values[self.train : self.train + self.held_out]
 
 
-def _rows(subject: Subject) -> _Rows:
+def _rows(subject: Subject, most: int) -> _Rows:
+    """At most so many of each split, evenly spaced."""
     splits = subject.splits
     name, held_out = next(
         ((name, split) for name, split in (("validation", splits.val), ("test", splits.test)) if split),
         ("training", splits.train),
     )
-    kept = [(split, evenly(len(split), ROWS)) for split in (splits.train, held_out)]
+    kept = [(split, evenly(len(split), most)) for split in (splits.train, held_out)]
     inputs = torch.cat([split.inputs[rows] for split, rows in kept])
     targets = torch.cat([split.targets[rows] for split, rows in kept])
     told = targets.numpy() if splits.classes else in_units(subject, targets)[:, 0]
@@ -206,7 +211,7 @@ def _projections(
         total=total,
         held_out=rows.held_out,
         where=rows.where,
-        reads=_how_read(parts),
+        reads=_how_read(parts) + _which_target(subject),
     )
 
 
@@ -222,6 +227,11 @@ def _how_read(parts: Sequence[Part]) -> str:
     told = ["of recurrent layers the last step"] * recurrent + [f"{others} the mean over the steps"] * steps
     told += ["of convolutions every value"] * images
     return f"{'; '.join(told)[:1].upper()}{'; '.join(told)[1:]}. " if told else ""
+
+
+def _which_target(subject: Subject) -> str:
+    many = 0 if subject.splits.classes else subject.splits.target_size
+    return f"Of {many} targets the first. " if many > 1 else ""
 
 
 def _decomposed(values: FloatArray) -> tuple[FloatArray, FloatArray]:

@@ -18,7 +18,7 @@ from nnvis.figures import planes
 from nnvis.figures.images import feature_maps, filters
 from nnvis.figures.planes import decision_regions, neuron_maps
 from nnvis.figures.projections import bent_space, projections
-from nnvis.lessons import Subject, Wish, open_subject, show, topics_of
+from nnvis.lessons import Subject, Wish, open_subject, projecting, show, topics_of
 from nnvis.lessons import images as looking
 from nnvis.lessons.activations import evenly, measured, parts_of, vectors
 from nnvis.lessons.images import feature_maps_of, filters_of
@@ -289,6 +289,23 @@ def test_projections_recomputed_with_numpy() -> None:
             np.testing.assert_array_equal(dots, panel.points[projected.targets == k])
         assert f"{panel.score:.1%}".replace(".0%", "%") in ax.get_title("left")
     assert f"PC 1: {one.shares[0]:.1%}".replace(".0%", "%") == drawn[1].get_xlabel()  # type: ignore[index]
+
+
+def test_of_large_layers_fewer_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(projecting, "_NUMBERS", 150)
+    projected = projections_of(open_subject("moons_mlp", ["model.hidden=[5]", "data.samples=200"]))
+    assert (len(projected.targets), projected.held_out) == (30, 30)
+    assert "Each of 30 dots" in projections(projected).get_supxlabel()
+
+
+def test_of_several_targets_the_first() -> None:
+    subject = open_subject("sunspots_forecast", ["data.horizon=3"])
+    projected = projections_of(subject)
+    scaling = subject.splits.target_scaling
+    assert scaling
+    raw = subject.splits.train.targets.double().numpy()[:, 0] * float(scaling.std[0]) + float(scaling.mean[0])
+    np.testing.assert_allclose(projected.targets, raw)
+    assert "Of 3 targets the first." in projections(projected).get_supxlabel().replace("\n", " ")
 
 
 def test_the_bent_space_recomputed_with_numpy() -> None:
