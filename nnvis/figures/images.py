@@ -18,11 +18,10 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from nnvis.figures.labels import arrange
-from nnvis.figures.style import INK, SIGNED, drawn, explain, sheet
+from nnvis.figures.style import BROKEN, INK, SIGNED, drawn, explain, sheet
 from nnvis.figures.words import clipped, listing, number
 from nnvis.record.vocabulary import FloatArray, IntArray
 
-BROKEN = "#D0D0D0"  # where a number is NaN or Inf
 _ACROSS = 10  # filters in a line, at most
 _CHANNELS = 16  # of a filter that is neither grey nor RGB, at most
 _SHOWN = 8  # such filters, at most

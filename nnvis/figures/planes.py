@@ -19,9 +19,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from nnvis.figures.classes import BANDS, class_ground, class_key, key_lines, margins, output_ground, scatter_classes
+from nnvis.figures.classes import BANDS, class_ground, class_key, key_lines, margins, scatter_classes
 from nnvis.figures.labels import arrange
-from nnvis.figures.style import INK, SIGNED, drawn, explain, sheet
+from nnvis.figures.style import BROKEN, INK, SIGNED, drawn, explain, sheet
 from nnvis.figures.words import clipped, listing, number, percent, plural
 from nnvis.record.vocabulary import BoolArray, FloatArray, IntArray
 
@@ -29,7 +29,6 @@ _MANY = 0.15  # share of wrong rows that can be ringed
 _RING = Line2D(
     [], [], marker="o", markersize=7, markerfacecolor="none", markeredgecolor="black", linestyle="none", label="wrong"
 )
-BROKEN = "#D0D0D0"  # where an output is NaN or Inf
 
 
 @dataclass(frozen=True)
@@ -157,8 +156,10 @@ def _ground(ax: Axes, plane: Plane, norm: Normalize) -> None:
     values = plane.values
     step = np.array([plane.x[1] - plane.x[0], plane.y[1] - plane.y[0]]) / 2
     extent = (plane.x[0] - step[0], plane.x[-1] + step[0], plane.y[0] - step[1], plane.y[-1] + step[1])
-    ground = class_ground(values) if plane.classes else output_ground(values[0], norm)
-    ax.imshow(ground, extent=extent, origin="lower", aspect="auto", interpolation="nearest", zorder=0)
+    ground = class_ground(values) if plane.classes else np.ma.masked_invalid(values[0])
+    look = {"extent": extent, "origin": "lower", "aspect": "auto", "interpolation": "nearest", "zorder": 0}
+    ax.imshow(ground, cmap="viridis", norm=None if plane.classes else norm, **look)
+    ax.set_facecolor(BROKEN)
     ax.grid(visible=False)
     line = {"colors": [INK], "linewidths": 1.1, "linestyles": "solid"}
     for margin in margins(values) if plane.classes else []:
@@ -226,7 +227,7 @@ def _about(plane: Plane) -> str:
         )
     return (
         "Ground: what the network puts out, with lines of equal output; dots: rows with their targets, in the same "
-        "colours: where a dot is seen, it is wrong. Axes and colours are in the units of the data, the losses in those "
+        "colours: a dot that differs from its ground is told wrong. Axes and colours are in the units of the data, the losses in those "
         "that training sees."
     )
 

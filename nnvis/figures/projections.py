@@ -83,7 +83,7 @@ def projections(projected: Projections) -> Figure:
     return _multiples(
         projected,
         f"Each of {len(projected.targets):,} dots is a training row, on the first two principal components of what the "
-        f"layer puts out for the rows (layers of two units: as they are). {projected.reads}",
+        f"layer puts out for the rows (layers of one or two units: as they are). {projected.reads}",
     )
 
 

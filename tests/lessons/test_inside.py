@@ -130,6 +130,7 @@ def test_the_surface_of_a_regression_in_the_units_of_the_data() -> None:
     residual = by_hand(subject, train.inputs.double().numpy())[-1] - train.targets.double().numpy()
     assert plane.rows[0].loss == pytest.approx((residual**2).mean(), rel=1e-12)
     fig = decision_regions(plane)
+    np.testing.assert_array_equal(np.asarray(fig.axes[0].images[0].get_array()), plane.values[0])
     dots = next(c for c in fig.axes[0].collections if c.get_label() == "rows")
     raw = train.targets.double().numpy()[:, 0] * float(scaling.std) + float(scaling.mean)
     np.testing.assert_allclose(np.asarray(dots.get_array()), raw, rtol=1e-9)
