@@ -227,8 +227,8 @@ def _about(plane: Plane) -> str:
         )
     return (
         "Ground: what the network puts out, with lines of equal output; dots: rows with their targets, in the same "
-        "colours: a dot that differs from its ground is told wrong. Axes and colours are in the units of the data, the losses in those "
-        "that training sees."
+        "colours: a dot that differs from its ground is told wrong. Axes and colours are in the units of the data, the "
+        "losses in those that training sees."
     )
 
 
