@@ -32,6 +32,13 @@ LOSSES = {
 
 EXPLANATIONS = {
     "passes": "One sample forward and backward, every number.",
+    "regions": "Two inputs: what the network says over the plane of them, sure or not, with the rows.",
+    "neurons": "Two inputs: what every neuron of every layer puts out over the plane of them.",
+    "input_space": "Two inputs: the plane of them as each hidden layer bends it.",
+    "filters": "Images: the filters of the first convolution.",
+    "feature_maps": "Images: one of them (--sample), and what every convolution makes of it.",
+    "projections": "Every layer's activations in two dimensions, and how well a linear readout tells classes apart.",
+    "functions": "Activation functions and losses as curves, with their slopes: the same for every network.",
     "landscape": "The loss around the weights, and in the plane of training with the path that it took.",
     "descent": "Gradient descent on one landscape: three learning rates; full batch, mini-batch, single samples.",
 }

@@ -47,7 +47,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_everything_in_a_fence_is_looked_at() -> None:
-    assert (len(SETUP), len(COMMANDS), len(CONFIGS)) == (5, 18, 3)
+    assert (len(SETUP), len(COMMANDS), len(CONFIGS)) == (5, 20, 3)
     assert {fence.language for fence in FENCES} == {"sh", "console", "yaml", "python", "text"}
 
 
@@ -201,7 +201,7 @@ def test_the_table_of_commands_is_complete() -> None:
 
 def test_links_lead_somewhere() -> None:
     links = re.findall(r"\]\(([^)]+)\)", TEXT)
-    assert len(links) == 11
+    assert len(links) == 12
     assert all((ROOT / link).is_file() for link in links)
 
 

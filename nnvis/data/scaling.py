@@ -23,6 +23,7 @@ from nnvis.data.source import FloatArray, IntArray
 from nnvis.errors import InputError
 
 CHUNK_VALUES = 1 << 21
+_EPSILON = float(np.finfo(np.float64).eps)
 
 
 @dataclass(frozen=True)
@@ -40,15 +41,22 @@ class Scaling:
 
 
 def fit(values: NDArray[Any], rows: IntArray, full_scale: float = 1.0) -> Scaling:
-    """Mean and std over the given rows alone, divided by `full_scale` first."""
-    from sklearn.preprocessing import StandardScaler
+    """Mean and std over the given rows alone, divided by `full_scale` first; what varies by rounding only has std 1.
 
-    scaler: Any = StandardScaler()
+    By hand, since importing scikit-learn takes a second; the rule for what is constant is that of its StandardScaler.
+    """
     feature_axis = 1 if values.ndim > 3 else values.ndim - 1
-    for chunk in _chunks(values, rows, full_scale):
-        scaler.partial_fit(np.moveaxis(chunk, feature_axis, -1).reshape(-1, values.shape[feature_axis]))
+    others = tuple(axis for axis in range(values.ndim) if axis != feature_axis)
     shape = (-1, *(1,) * (values.ndim - 1 - feature_axis))
-    return Scaling(torch.from_numpy(scaler.mean_.reshape(shape)), torch.from_numpy(scaler.scale_.reshape(shape)))
+    count = len(rows) * values[0].size // values.shape[feature_axis]
+    with np.errstate(over="ignore", invalid="ignore"):  # `to_tensor` refuses what comes of it
+        total = sum(chunk.sum(axis=others, dtype=np.float64) for chunk in _chunks(values, rows, full_scale))
+        mean = (total / count).reshape(shape)
+        squares = sum(((chunk - mean) ** 2).sum(axis=others) for chunk in _chunks(values, rows, full_scale))
+        variance = (squares / count).reshape(shape)
+        rounding = count * _EPSILON * variance + (count * mean * _EPSILON) ** 2
+        std = np.where(variance <= rounding, 1.0, np.sqrt(variance))
+    return Scaling(torch.from_numpy(mean), torch.from_numpy(std))
 
 
 def to_tensor(values: NDArray[Any], rows: IntArray, full_scale: float = 1.0, scaling: Scaling | None = None) -> Tensor:

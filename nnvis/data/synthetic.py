@@ -19,12 +19,17 @@ PLANE_SLOPES = (2.0, -1.0)
 
 
 def moons(section: schema.Moons, rng: np.random.Generator) -> Source:
-    """Two interleaved half circles of radius 1."""
-    from sklearn.datasets import make_moons
-
-    seed = _legacy_seed(rng)
-    points, labels = cast(Any, make_moons(section.samples, noise=section.noise, random_state=seed))
-    return _points(points, labels, ("upper", "lower"))
+    """Two interleaved half circles of radius 1: those of scikit-learn's `make_moons`, whose import takes a second."""
+    generator = np.random.RandomState(_legacy_seed(rng))
+    upper = section.samples // 2
+    angles = [np.linspace(0, np.pi, each) for each in (upper, section.samples - upper)]
+    x = np.concatenate([np.cos(angles[0]), 1 - np.cos(angles[1])])
+    y = np.concatenate([np.sin(angles[0]), 0.5 - np.sin(angles[1])])
+    order = np.arange(section.samples)
+    generator.shuffle(order)
+    points = np.stack([x, y], axis=1)[order]
+    points += generator.normal(scale=section.noise, size=points.shape)
+    return _points(points, (order >= upper).astype(np.int64), ("upper", "lower"))
 
 
 def circles(section: schema.Circles, rng: np.random.Generator) -> Source:

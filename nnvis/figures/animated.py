@@ -18,7 +18,7 @@ import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
-from matplotlib.colors import BoundaryNorm, Normalize, to_rgb
+from matplotlib.colors import BoundaryNorm, Normalize
 from matplotlib.image import AxesImage
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
@@ -26,20 +26,18 @@ from matplotlib.text import Text
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import ArrayLike
 
+from nnvis.figures.classes import class_ground, margins, output_ground, scatter_classes
 from nnvis.figures.facts import wants_log
 from nnvis.figures.labels import EndLabel
 from nnvis.figures.nodes import NODES, edge_looks, node_heights
 from nnvis.figures.scales import ORDINARY, Strips, linear_limits, log_axis, log_limits, value_kinds
-from nnvis.figures.style import FAINT, HEALTHY, INK, MARKERS, SICK, SIGNED, TRAIN, VALIDATION
+from nnvis.figures.style import FAINT, HEALTHY, INK, SICK, SIGNED, TRAIN, VALIDATION
 from nnvis.figures.words import number, percent, shorten
 from nnvis.record.vocabulary import FloatArray, IntArray, Series
 
 Show = Callable[[int], None]
 COLUMNS = 5  # of nodes, before the middle ones are left out
 TILES = 6  # of weights, before the middle ones are left out
-# Okabe & Ito's and two more, apart in lightness as well; from the eleventh class on they come again.
-CLASSES = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#000000", "#999933", "#882255", "#999999")
-_BANDS = 6  # of confidence
 _LEVELS = 15  # of the landscape
 _SPOT = 0.05  # of an axis: within so little the names of classes would cover each other
 
@@ -104,7 +102,7 @@ def draw_region(ax: Axes, region: Region) -> Show:
     ground = np.zeros((len(region.y), len(region.x), 3))
     image = ax.imshow(ground, extent=extent, origin="lower", aspect="auto", interpolation="bilinear", zorder=0)
     if region.classes:
-        _scatter_classes(ax, region.points, region.targets, len(region.classes))
+        scatter_classes(ax, region.points, region.targets, len(region.classes))
     else:
         look = {"s": 9, "edgecolors": "white", "linewidths": 0.4, "zorder": 3}
         ax.scatter(*region.points.T, c=matplotlib.colormaps["viridis"](norm(region.targets)), **look)
@@ -115,49 +113,12 @@ def draw_region(ax: Axes, region: Region) -> Show:
         values = region.values[i]
         image.set_data(class_ground(values) if region.classes else output_ground(values[0], norm))
         _clear(borders)
-        for margin in _margins(values) if region.classes else []:
+        for margin in margins(values) if region.classes else []:
             if np.isfinite(margin).all() and margin.min() < 0 < margin.max():
                 look = {"levels": [0.0], "colors": [INK], "linewidths": 1.0, "linestyles": "solid"}
                 borders.append(ax.contour(region.x, region.y, margin, **look))
 
     return show
-
-
-def class_ground(shares: FloatArray) -> FloatArray:
-    """(H, G, 3): the colour of the likeliest of K classes (K, H, G), white where all are alike, in bands."""
-    colours = np.array([to_rgb(class_colour(k)) for k in range(len(shares))])
-    finite = np.asarray(np.isfinite(shares).all(axis=0))
-    shares = np.where(finite, shares, 0)
-    sure = (shares.max(axis=0) * len(shares) - 1) / (len(shares) - 1)  # 0: alike, 1: certain
-    alpha = 0.5 * np.ceil(np.clip(sure, 0, 1) * _BANDS)[..., None] / _BANDS
-    ground = 1 - alpha + alpha * colours[shares.argmax(axis=0)]
-    return np.where(finite[..., None], ground, 0.85)
-
-
-def output_ground(values: FloatArray, norm: Normalize) -> FloatArray:
-    """(H, G, 3): an output (H, G) by the colours of the targets, grey where it is no number."""
-    colours = matplotlib.colormaps["viridis"](np.asarray(norm(values)))[..., :3]
-    return np.where(np.isfinite(values)[..., None], 0.4 + 0.6 * colours, 0.85)
-
-
-def class_colour(k: int) -> str:
-    """The colour of a class."""
-    return CLASSES[k % len(CLASSES)]
-
-
-def _margins(shares: FloatArray) -> list[FloatArray]:
-    """By how much each class leads over the best other one; of two classes one says it all."""
-    each = range(1) if len(shares) == 2 else range(len(shares))
-    return [shares[k] - np.delete(shares, k, axis=0).max(axis=0) for k in each]
-
-
-def _scatter_classes(ax: Axes, points: FloatArray, targets: FloatArray | IntArray, classes: int) -> list[Artist]:
-    """The rows of each class in its colour and marker."""
-    drawn: list[Artist] = []
-    for k in range(classes):
-        look = {"s": 9, "marker": MARKERS[k % len(MARKERS)], "edgecolors": "white", "linewidths": 0.3, "zorder": 3}
-        drawn.append(ax.scatter(*points[targets == k].T, color=class_colour(k), **look))
-    return drawn
 
 
 def draw_cloud(ax: Axes, cloud: Cloud) -> Show:
@@ -173,7 +134,7 @@ def draw_cloud(ax: Axes, cloud: Cloud) -> Show:
         ylim=linear_limits(flat[:, 1], 1e-12),
     )
     ax.grid(visible=False)
-    drawn = _scatter_classes(ax, np.zeros((len(cloud.targets), 2)), cloud.targets, len(cloud.classes))
+    drawn = scatter_classes(ax, np.zeros((len(cloud.targets), 2)), cloud.targets, len(cloud.classes))
     paper = {"facecolor": "white", "alpha": 0.8, "linewidth": 0, "pad": 0.6}
     names = [
         ax.text(0, 0, name, ha="center", va="center", fontsize=8, weight="bold", color=INK, bbox=paper, zorder=4)

@@ -22,7 +22,6 @@ from PIL import Image
 
 from nnvis.errors import InputError
 from nnvis.figures.animated import (
-    CLASSES,
     COLUMNS,
     TILES,
     Cloud,
@@ -38,6 +37,7 @@ from nnvis.figures.animated import (
     draw_profile,
     draw_view,
 )
+from nnvis.figures.classes import CLASSES
 from nnvis.figures.facts import first_to_last
 from nnvis.figures.labels import EndLabel, arrange
 from nnvis.figures.nodes import NODES

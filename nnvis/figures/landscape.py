@@ -28,12 +28,11 @@ from mpl_toolkits.mplot3d.axes3d import Axes3D
 
 from nnvis.figures.labels import arrange
 from nnvis.figures.scales import log_ticks, tick_words
-from nnvis.figures.style import INK, drawn, explain, sheet
+from nnvis.figures.style import BROKEN, INK, drawn, explain, sheet
 from nnvis.figures.words import number, percent, plural
 from nnvis.record.vocabulary import FloatArray, IntArray
 
 LEVELS = 22
-BROKEN = "#D0D0D0"  # where the loss is NaN or Inf
 _LOG = 8.0  # the highest finite loss over the lowest, from which on levels are log-spaced
 
 

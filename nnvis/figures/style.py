@@ -35,6 +35,7 @@ MARKERS, GLYPHS = ("o", "s", "^", "D"), ("●", "■", "▲", "◆")
 DASHES = ((0, (1, 1.2)), (0, (2, 1)), (0, (5, 1.5)), "solid")
 TRAIN, VALIDATION = "#777777", "#0072B2"
 INK, FAINT = "#333333", "#9A9A9A"
+BROKEN = "#D0D0D0"  # where a number is NaN or Inf
 SIGNED = "PuOr_r"  # values around a real 0: purple below, orange above
 
 P = ParamSpec("P")

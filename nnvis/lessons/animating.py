@@ -29,6 +29,8 @@ from nnvis.figures.reading import NoData
 from nnvis.lessons.drawing import chained
 from nnvis.lessons.landscape import Landscape, landscape_of, loss_surface, plane_of_training
 from nnvis.lessons.passes import Passes, both_passes, in_float64, laid_open
+from nnvis.lessons.planes import probabilities
+from nnvis.lessons.projecting import principal
 from nnvis.lessons.subject import Subject, open_subject
 from nnvis.probe.layers import find_layers
 from nnvis.record import Run, load_run
@@ -210,15 +212,6 @@ def _view(subject: Subject, network: nn.Module, passes: Passes) -> tuple[_Measur
     return _fit(subject)
 
 
-def probabilities(subject: Subject, outputs: Tensor) -> Tensor:
-    """(N, K): of every class; the outputs themselves for regression."""
-    if subject.objective.kind == "cross_entropy":
-        return outputs.softmax(1)
-    if subject.objective.kind == "binary_cross_entropy":
-        return torch.cat([(-outputs).sigmoid(), outputs.sigmoid()], dim=1)
-    return outputs
-
-
 def _region(subject: Subject) -> tuple[_Measure, _Finish]:
     train, classes = subject.splits.train, subject.splits.classes
     low, high = (train.inputs.double().amin(0).numpy(), train.inputs.double().amax(0).numpy())
@@ -275,16 +268,8 @@ def on_components(values: FloatArray) -> tuple[FloatArray, FloatArray]:
     """(F, N, D) on the first two principal components of the last finite frame: (F, N, 2); and their shares (2,)."""
     usable = np.flatnonzero(np.isfinite(values).all(axis=(1, 2)))
     last = values[usable[-1]] if len(usable) else np.zeros(values.shape[1:])
-    centre = last.mean(axis=0)
-    largest = float(np.abs(last - centre).max(initial=0)) or 1.0  # squares must not overflow
-    _, sizes, components = np.linalg.svd((last - centre) / largest, full_matrices=False)
-    axes = np.zeros((2, values.shape[2]))
-    axes[: len(components[:2])] = components[:2]
-    shares = np.zeros(2)
-    if sizes.any():
-        shares[: len(sizes[:2])] = sizes[:2] ** 2 / (sizes**2).sum()
-    with np.errstate(invalid="ignore", over="ignore"):
-        return (values - centre) @ axes.T, shares
+    found = principal(last)
+    return found.of(values), found.shares
 
 
 def _fit(subject: Subject) -> tuple[_Measure, _Finish]:

@@ -13,7 +13,6 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from nnvis.figures.depth import flow_of, forward_values, gradient_factors
-from nnvis.figures.functions import activation_functions, loss_functions
 from nnvis.figures.neuron import neuron_sum, weight_chain
 from nnvis.figures.nodes import network_blocks, network_nodes
 from nnvis.figures.style import save
@@ -38,7 +37,7 @@ def figures_of(explanation: Explanation) -> dict[str, Callable[[], Figure]]:
         figures["neuron"] = partial(neuron_sum, explanation.neuron)
     if explanation.weight:
         figures["weight_chain"] = partial(weight_chain, explanation.weight)
-    return figures | {"activation_functions": activation_functions, "loss_functions": loss_functions}
+    return figures
 
 
 def _network(passes: Passes) -> Figure:

@@ -25,7 +25,7 @@ from nnvis.probe.layers import Layer, find_layers, first_tensor
 from nnvis.record.vocabulary import FloatArray
 
 LossFunction = Callable[[Tensor, Tensor], Tensor]
-_NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
+NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 _SAME = 1e-9  # relative: two ways to compute one number in float64
 
 
@@ -155,7 +155,7 @@ def _stages(
     steepest_of: dict[nn.Module, float | None] = {}
     for at, (call, delta) in enumerate(zip(calls, gradients, strict=True)):
         module = call.layer.module
-        if not _has_weights(module) or call.inputs is None:
+        if not has_weights(module) or call.inputs is None:
             continue
         z = a = call.outputs
         slope, grad_a, activation, most = np.ones_like(z), delta, None, 1.0
@@ -217,9 +217,10 @@ def _same(arrives: FloatArray, slope: FloatArray, delta: FloatArray) -> bool:
     return bool(np.allclose(product[finite], delta[finite], rtol=_SAME, atol=_SAME * largest))
 
 
-def _has_weights(module: nn.Module) -> bool:
+def has_weights(module: nn.Module) -> bool:
+    """Whether it owns a matrix, and is no norm."""
     own = module.parameters(recurse=False)
-    return not isinstance(module, _NORMS) and any(parameter.dim() > 1 for parameter in own)
+    return not isinstance(module, NORMS) and any(parameter.dim() > 1 for parameter in own)
 
 
 def _slope(activation: nn.Module, z: Tensor) -> FloatArray:

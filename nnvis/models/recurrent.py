@@ -56,7 +56,7 @@ class RecurrentNetwork(nn.Module):
         for name in self.order:
             layer = getattr(self, name)
             steps = _run(layer, steps, lengths) if isinstance(layer, nn.RNNBase) else layer(steps)
-        return self.output(_last_state(steps, lengths, self.bidirectional))
+        return self.output(last_state(steps, lengths, self.bidirectional))
 
 
 def _run(layer: nn.RNNBase, steps: Tensor, lengths: Tensor | None) -> Tensor:
@@ -67,7 +67,7 @@ def _run(layer: nn.RNNBase, steps: Tensor, lengths: Tensor | None) -> Tensor:
     return pad_packed_sequence(run(layer, packed)[0], batch_first=True, total_length=steps.shape[1])[0]
 
 
-def _last_state(steps: Tensor, lengths: Tensor | None, bidirectional: bool) -> Tensor:
+def last_state(steps: Tensor, lengths: Tensor | None, bidirectional: bool) -> Tensor:
     """(N, T, H) -> (N, H)."""
     if lengths is None:
         last = steps[:, -1]

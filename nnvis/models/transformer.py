@@ -55,7 +55,7 @@ class TransformerNetwork(nn.Module):
             steps = getattr(self, name)(steps, src_key_padding_mask=padding)
         if self.norm is not None:
             steps = self.norm(steps)
-        return self.output(_mean(steps, padding))
+        return self.output(mean_over_steps(steps, padding))
 
 
 class Positions(nn.Module):
@@ -88,7 +88,7 @@ def _encoder_layer(section: Transformer) -> nn.TransformerEncoderLayer:
     )
 
 
-def _mean(steps: Tensor, padding: Tensor | None) -> Tensor:
+def mean_over_steps(steps: Tensor, padding: Tensor | None) -> Tensor:
     """(N, T, F) -> (N, F), over the steps that are no padding."""
     if padding is None:
         return steps.mean(1)

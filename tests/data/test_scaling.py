@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from sklearn.preprocessing import StandardScaler
 
 from nnvis.data import scaling
 from nnvis.errors import InputError
@@ -96,3 +97,21 @@ def test_beyond_float32_is_refused() -> None:
     fitted = scaling.fit(values, np.array([0, 1]))
     with pytest.raises(InputError, match=r"^data: a value lies beyond float32's range"):
         scaling.to_tensor(values, np.array([2]), 1, fitted)
+
+
+def test_mean_and_std_are_those_of_scikit_learn(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    values = rng.normal([1e6, -3, 0, 0.1, 1e-9], [1, 1e-3, 2, 0, 1e-12], size=(500, 5))
+    rows = np.arange(0, 500, 2)
+    scaler: Any = StandardScaler().fit(values[rows])
+    for chunk in (1 << 21, 64):
+        monkeypatch.setattr(scaling, "CHUNK_VALUES", chunk)
+        found = scaling.fit(values, rows)
+        np.testing.assert_allclose(found.mean.numpy(), scaler.mean_, rtol=1e-14)
+        np.testing.assert_allclose(found.std.numpy(), scaler.scale_, rtol=1e-9)
+        assert found.std[3] == 1  # constant
+    images = rng.integers(0, 256, size=(40, 3, 5, 4), dtype=np.uint8)
+    found = scaling.fit(images, np.arange(40), full_scale=255)
+    np.testing.assert_allclose(found.mean.numpy()[:, 0, 0], images.mean(axis=(0, 2, 3)) / 255, rtol=1e-6)
+    np.testing.assert_allclose(found.std.numpy()[:, 0, 0], images.std(axis=(0, 2, 3)) / 255, rtol=1e-6)
+    assert found.mean.shape == (3, 1, 1)

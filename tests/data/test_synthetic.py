@@ -7,7 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from sklearn.datasets import make_moons
 
+from nnvis.config import schema
+from nnvis.data import synthetic
 from nnvis.errors import InputError
 
 PLAIN = {"standardize": False, "val_fraction": 0.0}
@@ -69,3 +72,13 @@ def test_adding_target_is_the_sum_of_the_two_marked_values(length: int, load: An
 def test_too_few_samples_for_the_classes(load: Any) -> None:
     with pytest.raises(InputError, match=r"^data: 2 rows, but none of class 'negative', expected rows of every class$"):
         load(kind="xor", samples=2, seed=3)
+
+
+@pytest.mark.parametrize(("samples", "noise", "seed"), [(1000, 0.1, 0), (7, 0.0, 3), (2, 0.2, 5)])
+def test_moons_are_those_of_scikit_learn(samples: int, noise: float, seed: int) -> None:
+    section = schema.Moons(kind="moons", samples=samples, noise=noise)
+    found = synthetic.moons(section, np.random.default_rng(seed))
+    drawn = int(np.random.default_rng(seed).integers(2**31))
+    points, labels = make_moons(samples, noise=noise, random_state=drawn)
+    np.testing.assert_allclose(found.inputs, points, rtol=0, atol=1e-15)
+    np.testing.assert_array_equal(found.targets, labels)

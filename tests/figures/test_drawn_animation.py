@@ -11,8 +11,9 @@ from matplotlib.collections import LineCollection
 from overlaps import problems
 from reading_back import caption, lines, title
 
-from nnvis.figures.animated import Cloud, Fit, Landscape, Region, Weights, at_step, cell_shades, class_ground, kept_of
+from nnvis.figures.animated import Cloud, Fit, Landscape, Region, Weights, at_step, cell_shades, kept_of
 from nnvis.figures.animation import Movie, animation_frame
+from nnvis.figures.classes import class_ground
 from nnvis.record.vocabulary import Series
 
 STEPS = np.array([0, 1, 7, 40])

@@ -19,8 +19,6 @@ FIGURES = [
     "gradient_factors",
     "neuron",
     "weight_chain",
-    "activation_functions",
-    "loss_functions",
 ]
 DEEP = ["model={kind: mlp, depth: 100, width: 32, activation: relu, init: kaiming_uniform}"]
 
@@ -81,7 +79,7 @@ def test_a_network_without_linear_layers() -> None:
     assert found.weight is None
     assert "the network has no Linear layer" in text_of(found)
     assert "its 650 parameters are not shown one by one" in text_of(found)
-    assert list(figures_of(found)) == ["network_passes", "forward_values", "activation_functions", "loss_functions"]
+    assert list(figures_of(found)) == ["network_passes", "forward_values"]
 
 
 def test_the_command(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
