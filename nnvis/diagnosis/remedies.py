@@ -83,6 +83,7 @@ _BY_SYMPTOM: dict[str, tuple[_Known, ...]] = {
     "saturated_activations": (_KEEPS_SIZE, _STANDARDIZE, _NORM, _RELU),
     "symmetric_units": (_Known("start from random weights", "units that start the same stay the same", "keeps_size"),),
     "learning_rate_too_high": (_LOWER, _CLIP),
+    "learning_rate_too_low": (_RAISE, _RAISE_3, _ADAM),
     "overfitting": (
         _Known("stop early", "the best weights were there before", "stop_early"),
         _Known("decay the weights", "less freedom for the same network", "decay"),
