@@ -362,7 +362,9 @@ def not_by_heart(run: Run, *, known: float = 0.2, nothing: float = 0.9) -> list[
     if math.isfinite(share) and share <= known:
         return []
     made = int(start.values["diagnosis_heart_steps"][0])
-    text = f"{len(losses)} rows cannot be learned by heart: after {made} steps of Adam their loss is {losses.mean():.4g}, "
+    text = (
+        f"{len(losses)} rows cannot be learned by heart: after {made} steps of Adam their loss is {losses.mean():.4g}, "
+    )
     text += f"that of the best constant output {constant.mean():.4g}"
     severity = "warning" if share <= nothing else "error"
     causes = ("the output or the loss does not go with the targets", "something blocks the gradient", "a bug")

@@ -15,6 +15,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -29,7 +30,6 @@ from nnvis.diagnosis.evidence import (
     consequence,
     constant_loss,
     ended,
-    newest_step,
     over_rows,
     planned_rate,
     row_losses,
@@ -110,9 +110,23 @@ class Trial:
             return "too low"
         return "too high" if self.climbs or ahead.mean >= 2 * LEAST else "about right"
 
+    def to_dict(self) -> dict[str, Any]:
+        """For machines."""
+        return {
+            "step": self.step,
+            "steps": self.steps,
+            "verdict": self.verdict,
+            "rate": self.current.rate,
+            "best_rate": self.best.rate,
+            "loss_before": float(self.start.mean()),
+            "losses": {f"{branch.rate:.6g}": branch.loss for branch in self.branches},
+            "sharpness": self.sharpness,
+        }
+
     def __str__(self) -> str:
         now, best = self.current, self.best
-        text = f"{self.steps} steps from step {self.step:,} on bring the loss from {self.start.mean():.4g} to {_shown(now)}"
+        text = f"{self.steps} steps from step {self.step:,} on bring the loss from {self.start.mean():.4g} to "
+        text += _shown(now)
         if best is not now:
             text += f" at the learning rate in use ({now.rate:.3g}) and to {_shown(best)} at {best.rate:.3g}"
             if math.isfinite(now.gain) and len(best.losses) > 1:
@@ -127,10 +141,15 @@ class Trial:
 
 def trials(run: Run) -> tuple[Trial, ...]:
     """By step. Raises NotJudged where there are none that can be judged."""
-    found = [trial for check in run.checks if (trial := _trial(run, check)) is not None]
+    found = tried_rates(run)
     if not found:
         raise NotJudged("no other learning rate was tried (diagnosis.branches in the config, or --deep)")
-    return tuple(found)
+    return found
+
+
+def tried_rates(run: Run) -> tuple[Trial, ...]:
+    """The same, none where there are none."""
+    return tuple(trial for check in run.checks if (trial := _trial(run, check)) is not None)
 
 
 def _trial(run: Run, check: Check) -> Trial | None:
@@ -315,24 +334,3 @@ def _stability(trial: Trial) -> str:
 
 def _shown(branch: Branch) -> str:
     return f"{branch.loss:.4g}" if math.isfinite(branch.gain) else "what is not finite"
-
-
-def told(run: Run) -> list[dict]:
-    """All trials for machines: what was tried at which step, and what came out."""
-    try:
-        tried = trials(run)
-    except NotJudged:
-        return []
-    return [
-        {
-            "step": trial.step,
-            "steps": trial.steps,
-            "verdict": trial.verdict,
-            "rate": trial.current.rate,
-            "best_rate": trial.best.rate,
-            "loss_before": float(trial.start.mean()),
-            "losses": {f"{branch.rate:.6g}": branch.loss for branch in trial.branches},
-            "sharpness": trial.sharpness,
-        }
-        for trial in tried
-    ]

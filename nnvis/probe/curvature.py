@@ -46,7 +46,10 @@ def largest_curvature(
         slope = torch.stack([(g * v).sum() for (_, g, _), v in zip(used, along, strict=True)]).sum()
         seconds = torch.autograd.grad(slope, [p for p, _, _ in used], retain_graph=True, allow_unused=True)
         return torch.cat(
-            [(s * (torch.zeros_like(p) if h is None else h)).flatten() for h, (p, _, s) in zip(seconds, used, strict=True)]
+            [
+                (s * (torch.zeros_like(p) if h is None else h)).flatten()
+                for h, (p, _, s) in zip(seconds, used, strict=True)
+            ]
         ).detach()
 
     first = used[0][0]

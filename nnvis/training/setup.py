@@ -34,7 +34,6 @@ from nnvis.training.optimizers import build_optimizer, build_schedule, needs_clo
 from nnvis.training.recording import SCALARS_EVERY
 from nnvis.training.state import State
 
-
 BRANCHES = (0.0, 0.05, 0.2)
 """Parts of a run after which other learning rates are tried, where that is asked for."""
 
@@ -153,8 +152,11 @@ def build_checker(
 
 
 def branch_steps(steps: int) -> frozenset[int]:
-    """When a run of so many steps tries other learning rates: in the one state that nothing has spoilt yet, and twice
-    more, so that what they say has lasted, by the time at which a network that learns has shown it."""
+    """When a run of so many steps tries other learning rates.
+
+    At its start, which nothing has spoilt yet, and twice more by the time at which a network that learns has shown it,
+    so that what they say has lasted.
+    """
     return frozenset(round(part * steps) for part in BRANCHES)
 
 

@@ -1,11 +1,13 @@
 """The fault cases from the command line: train them once, then score the diagnosis as often as its rules change.
 
 python tests/fault_cases train RECORDS [--seeds 5] [--only 'at_*'] [--seconds 240] [--facts FILE]
+python tests/fault_cases branch RECORDS [--seeds 5] [--only 'at_*'] [--seconds 240]
 python tests/fault_cases score RECORDS [--details] [--facts FILE]
 python tests/fault_cases check [--seeds 5] [--only 'at_*']      # before any training: needs no records
 python tests/fault_cases fix FOLDER [--seeds 5] [--only 'at_*'] [--seconds 3600]
 
 `train` writes RECORDS/CASE/SEED and leaves alone what is there; after --seconds it begins no further run.
+`branch` adds what other learning rates do from its start and after 5% and 20% of its steps, where there is a record.
 `fix` writes those that a config can say into FOLDER, and counts for how many of the faults that are detected there
 `nnvis fix` proves a remedy.
 """
@@ -19,6 +21,7 @@ import time
 from pathlib import Path
 
 import torch
+from fault_branching import FILE, branch_case
 from fault_checking import check_cases
 from fault_configs import fix_cases
 from fault_facts import FACTS, Case, held_out, read_facts
@@ -30,7 +33,7 @@ HEALED_SEEDS = 2  # enough for what a healed run reaches
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="tests/fault_cases", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("action", choices=("train", "score", "check", "fix"))
+    parser.add_argument("action", choices=("train", "branch", "score", "check", "fix"))
     parser.add_argument("records", type=Path, nargs="?")
     parser.add_argument("--facts", type=Path, default=FACTS)
     parser.add_argument("--seeds", type=int, default=5)
@@ -48,6 +51,9 @@ def main() -> None:
     elif arguments.action == "train":
         torch.set_num_threads(1)
         train(cases, arguments.seeds, arguments.records, arguments.seconds)
+    elif arguments.action == "branch":
+        torch.set_num_threads(1)
+        branch(cases, arguments.seeds, arguments.records, arguments.seconds)
     elif arguments.action == "fix":
         torch.set_num_threads(1)
         print(fix_cases(cases, arguments.records, arguments.seeds, arguments.seconds).table())
@@ -84,6 +90,23 @@ def train(cases: dict[str, Case], seeds: int, records: Path, seconds: float) -> 
                 f"score {outcome.score:.3f}, {time.monotonic() - started_s:.1f} s",
                 flush=True,
             )
+    print("finished")
+
+
+def branch(cases: dict[str, Case], seeds: int, records: Path, seconds: float) -> None:
+    """Seed 0 of every case that has a record first, then the next seed."""
+    began_s = time.monotonic()
+    for seed in range(seeds):
+        for case in cases.values():
+            folder = records / case.id / str(seed)
+            if not (folder / "outcome.json").exists() or (folder / FILE).exists():
+                continue
+            if time.monotonic() - began_s > seconds:
+                print("not finished: out of time")
+                return
+            started_s = time.monotonic()
+            tried_s = branch_case(case, seed, folder)
+            print(f"{case.id} {seed}: {tried_s:.1f} s of {time.monotonic() - started_s:.1f} s", flush=True)
     print("finished")
 
 
