@@ -30,15 +30,16 @@ from nnvis.diagnosis.evidence import (
     consequence,
     constant_loss,
     ended,
+    not_begun,
     over_rows,
     planned_rate,
     row_losses,
     what_follows,
 )
 from nnvis.diagnosis.fit import rising_loss
-from nnvis.diagnosis.remedies import remedies
+from nnvis.diagnosis.remedies import BEST_TRIED, remedies
 from nnvis.record.run import Run
-from nnvis.record.vocabulary import Check, Finding, FloatArray
+from nnvis.record.vocabulary import Check, Finding, FloatArray, Remedy
 
 LEAST = 0.05
 """Of the best constant output's loss: what a better branch gains more, or a worse one loses, at least."""
@@ -179,8 +180,8 @@ def learning_rate_too_low(run: Run, *, pace: float = 3.0) -> list[Finding]:
 
     Paired per row (99%) and by 5% of the best constant output's loss, in every state of the run that was tried from a
     twentieth of its budget on. An error where there is no progress over that output; a warning where the larger rate
-    comes on at 3 times the pace that the run had so far. Not judged while the rate warms up, or is past its height.
-    Wrong where training is to be slow: behind trained weights, say.
+    comes on at 3 times the pace that the run had so far; else a note. Not judged while the rate warms up, or is past
+    its height. Wrong where training is to be slow: behind trained weights, say.
     """
     tried = trials(run)
     later = [trial for trial in tried if trial.step > 0]
@@ -191,13 +192,13 @@ def learning_rate_too_low(run: Run, *, pace: float = 3.0) -> list[Finding]:
     total = budget(run)
     if not ended(run) and (total is None or last.step < round(BUDGET_SHARE * total)):
         raise NotJudged("no other learning rate has been tried yet after a fifth of the run")
-    if any(trial.verdict != "too low" for trial in later):
+    if last.verdict != "too low":
         return []
     without, unknown = consequence(run)
-    if not without and _pace(run, last) < pace:
-        return []
+    lasts = all(trial.verdict == "too low" for trial in later)
+    severity = "info" if not lasts else "error" if without else "warning" if _pace(run, last) >= pace else "info"
     comes = f", at {_pace(run, last):.3g} times the pace of the run so far" if math.isfinite(_pace(run, last)) else ""
-    return [_too_low("error" if without else "warning", later, f"{comes}{what_follows(without, unknown)}")]
+    return [_too_low(severity, later if lasts else [last], f"{comes}{what_follows(without, unknown)}")]
 
 
 def _pace(run: Run, trial: Trial) -> float:
@@ -213,8 +214,9 @@ def _pace(run: Run, trial: Trial) -> float:
 def too_low_at_the_start(run: Run) -> list[Finding]:
     """Before training: at this rate the whole run does not come as far as a few steps at a larger one.
 
-    Even if every step gained as much as the first ones do, which no training keeps up. A warning. A run of unknown
-    length is taken to have 1,000 steps. Wrong where the rate is meant to warm up by other means than a schedule.
+    Even if every step gained as much as the first ones do, which no training keeps up: a warning. A note where that is
+    not so. A run of unknown length is taken to have 1,000 steps. Wrong where the rate is meant to warm up by other
+    means than a schedule.
     """
     trial = _first(run)
     _require_full_rate(run, trial)
@@ -223,9 +225,8 @@ def too_low_at_the_start(run: Run) -> list[Finding]:
     steps = budget(run) or UNKNOWN_BUDGET
     whole = max(trial.current.gain, 0.0) * steps / trial.steps
     if whole >= trial.best.gain:
-        return []
-    text = f"; if every step gained as much, all {steps:,} of the run would not come as far"
-    return [_too_low("warning", [trial], text)]
+        return [_too_low("info", [trial], f"; {steps:,} steps at the rate in use may do as well")]
+    return [_too_low("warning", [trial], f"; if every step gained as much, {steps:,} would not come as far")]
 
 
 def _too_low(severity: str, tried: Sequence[Trial], text: str) -> Finding:
@@ -239,7 +240,7 @@ def _too_low(severity: str, tried: Sequence[Trial], text: str) -> Finding:
         threshold=LEAST,
         evidence=f"{last}{text}{_stability(last)}",
         causes=("the learning rate is too low",),
-        remedies=remedies("learning_rate_too_low"),
+        remedies=(*_best_tried(last), *remedies("learning_rate_too_low")),
     )
 
 
@@ -257,10 +258,10 @@ def _require_full_rate(run: Run, trial: Trial) -> None:
 def learning_rate_too_high(run: Run) -> list[Finding]:
     """The loss of the fixed training rows lies above its best by over 3 standard errors, at two checks in a row.
 
-    Or the learning rate leads up, or nowhere, in branches from two states of the run while a lower one leads down; one
-    state is enough where the run makes no progress, or its loss is no longer finite, and then it is an error. Branches
-    confirm the first, too. See `rising_loss` for its limits; branches are judged at 99%, paired by row, and by 5% (10%
-    where both lead down) of the best constant output's loss.
+    Or the learning rate leads up, or nowhere, in branches from two states of the run while a lower one leads down. One
+    state is enough where the run makes no progress, or its loss is no longer finite, and then it is an error; else it
+    is a note. Branches confirm the first, too. See `rising_loss` for its limits; branches are judged at 99%, paired by
+    row, and by 5% (10% where both lead down) of the best constant output's loss.
     """
     try:
         tried = trials(run)
@@ -272,14 +273,17 @@ def learning_rate_too_high(run: Run) -> list[Finding]:
         found = []
     high = [trial for trial in tried if trial.verdict == "too high"]
     if found:
-        return [replace(one, evidence=one.evidence + _confirmed(high, tried)) for one in found]
-    if not high or all(trial.step == 0 for trial in tried):
+        told = _best_tried(high[-1]) if high else ()
+        return [
+            replace(one, evidence=one.evidence + _confirmed(high, tried), remedies=(*told, *one.remedies))
+            for one in found
+        ]
+    if not high or not_begun(run):
         return []
     without, unknown = consequence(run)
-    harm = bool(without) or broken(run)
-    if not harm and not (len(high) > 1 and high[-1] is tried[-1]):
-        return []
-    return [_too_high("error" if harm else "warning", high, what_follows(without, unknown))]
+    lasts = len(high) > 1 and high[-1] is tried[-1]
+    severity = "error" if without or broken(run) else "warning" if lasts else "info"
+    return [_too_high(severity, high, what_follows(without, unknown))]
 
 
 def _confirmed(high: Sequence[Trial], tried: Sequence[Trial]) -> str:
@@ -314,8 +318,16 @@ def _too_high(severity: str, tried: Sequence[Trial], text: str) -> Finding:
         threshold=1.0,
         evidence=f"{last}{text}{_stability(last)}",
         causes=("the learning rate is too high",),
-        remedies=remedies("learning_rate_too_high"),
+        remedies=(*_best_tried(last), *remedies("learning_rate_too_high")),
     )
+
+
+def _best_tried(trial: Trial) -> tuple[Remedy, ...]:
+    """The rate that came out best; nothing where none was good."""
+    if not trial.best.gain > 0:
+        return ()
+    why = f"of those tried from step {trial.step:,} on it came the farthest in {trial.steps} steps"
+    return (Remedy(BEST_TRIED, why, {"optimizer.lr": float(f"{trial.best.rate:.3g}")}),)
 
 
 def _first(run: Run) -> Trial:

@@ -149,6 +149,8 @@ _BY_SYMPTOM: dict[str, tuple[_Known, ...]] = {
 
 _CHANGES = {known.title: known.change for each in _BY_SYMPTOM.values() for known in each}
 
+BEST_TRIED = "take the best learning rate tried"
+
 TREAT_CAUSES = Remedy("treat the findings named as its causes first", "the network may then learn by itself", {})
 
 
@@ -166,12 +168,14 @@ def fitted(finding: Finding, config: Mapping[str, Any]) -> tuple[Remedy, ...]:
     base = _read(config)
     if base is None:
         return tuple(replace(remedy, overrides={}) for remedy in finding.remedies)
-    from nnvis.diagnosis.changes import CHANGES, effective
+    from nnvis.diagnosis.changes import CHANGES, effective, sets_rate
 
     found = []
     for remedy in finding.remedies:
         change = CHANGES.get(_CHANGES.get(remedy.title, ""))
         overrides = change(base) if change else remedy.overrides
+        if remedy.title == BEST_TRIED and sets_rate(base.schedule):
+            overrides = {}
         if overrides:
             overrides = effective(base, overrides)
         if overrides is not None:

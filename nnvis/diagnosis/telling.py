@@ -55,21 +55,18 @@ def print_diagnosis(run: Run, found: Diagnosis, console: Console) -> None:
 
 
 def print_rates(run: Run, console: Console) -> None:
-    """What came of other learning rates, where they were tried: a table for each state, and a verdict."""
-    tried = tried_rates(run)
-    for trial in tried:
-        line = f"learning rate {trial.current.rate:.3g} at step {trial.step:,}: {trial.verdict}"
-        if trial.best is not trial.current:
-            line += f"; the best of those tried is {trial.best.rate:.3g}"
-        console.print(Text(line, style="bold"), soft_wrap=not console.is_terminal)
-        console.print(Text(f"  loss before {trial.start.mean():>10.4g}"))
+    """What came of other learning rates, where they were tried: a verdict and a table for each state."""
+    say = lambda text, style="": console.print(Text(text, style=style), soft_wrap=not console.is_terminal)  # noqa: E731
+    for trial in tried_rates(run):
+        best = "" if trial.best is trial.current else f"; the best of those tried is {trial.best.rate:.3g}"
+        say(f"learning rate {trial.current.rate:.3g} at step {trial.step:,}: {trial.verdict}{best}", "bold")
+        say(f"  rate       loss of {len(trial.start):,} training rows, {trial.steps} steps later", "dim")
+        say(f"  0          {trial.start.mean():.4g}")
         for branch in trial.branches:
-            mark = "  in use" if branch is trial.current else "  best" if branch is trial.best else ""
-            ended = f"{branch.loss:>10.4g}" if math.isfinite(branch.gain) else "not finite"
-            console.print(Text(f"  {branch.rate:<9.3g}   {ended}{mark}", style="bold" if mark else ""))
-    if tried:
-        what = f"the loss of the fixed training rows, mean of {len(tried[0].start):,}, after {tried[0].steps} steps"
-        console.print(Text(f"  ({what} on the same batches)\n", style="dim"), soft_wrap=not console.is_terminal)
+            mark = "  <- in use" if branch is trial.current else "  <- best" if branch is trial.best else ""
+            ended = f"{branch.loss:.4g}" if math.isfinite(branch.gain) else "not finite"
+            say(f"  {branch.rate:<9.3g}  {ended}{mark}", "bold" if mark else "")
+        say("")
 
 
 def as_json(found: Diagnosis, run: Run | None = None) -> dict[str, Any]:

@@ -69,8 +69,9 @@ def _learn(
 ) -> tuple[FloatArray, int]:
     """(H,) the losses at the end, and the steps that were made."""
     optimizer = torch.optim.Adam(parameters, lr=rate)  # pyright: ignore[reportArgumentType]
-    losses, made = checker.row_losses(rows), 0
+    made = 0
     with gradients_kept(parameters), on_the_side(checker.trained), torch.enable_grad():
+        losses = checker.row_losses(rows)
         while made < STEPS and not losses.mean() < goal:
             for _ in range(_LOOK_EVERY):
                 loss = checker.loss(rows)
