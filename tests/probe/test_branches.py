@@ -143,7 +143,7 @@ def held(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
             "gradients": [None if p.grad is None else p.grad.clone() for p in model.parameters()],
             "torch": torch.get_rng_state(),
             "python": random.getstate(),
-            "numpy": np.random.get_state()[1],  # noqa: NPY002
+            "numpy": np.random.get_state(legacy=False)["state"],  # pyright: ignore[reportCallIssue, reportArgumentType]  # noqa: NPY002
         }
     )
 
