@@ -2,12 +2,13 @@
 
 python tests/fault_cases train RECORDS [--seeds 5] [--only 'at_*'] [--seconds 240] [--facts FILE]
 python tests/fault_cases branch RECORDS [--seeds 5] [--only 'at_*'] [--seconds 240]
-python tests/fault_cases score RECORDS [--details] [--facts FILE]
+python tests/fault_cases score RECORDS [--joint] [--details] [--facts FILE]
 python tests/fault_cases check [--seeds 5] [--only 'at_*']      # before any training: needs no records
 python tests/fault_cases fix FOLDER [--seeds 5] [--only 'at_*'] [--seconds 3600]
 
 `train` writes RECORDS/CASE/SEED and leaves alone what is there; after --seconds it begins no further run.
-`branch` adds what other learning rates do from its start and after 5% and 20% of its steps, where there is a record.
+`branch` adds what other learning rates do from its start and after 5% and 20% of its steps, where there is a record;
+`score --joint` is of record, branches and the check before training together.
 `fix` writes those that a config can say into FOLDER, and counts for how many of the faults that are detected there
 `nnvis fix` proves a remedy.
 """
@@ -39,6 +40,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--only", default="*")
     parser.add_argument("--seconds", type=float, default=float("inf"))
+    parser.add_argument("--joint", action="store_true", help="with branches and the check before training")
     parser.add_argument("--details", action="store_true", help="every run's findings")
     arguments = parser.parse_args()
     facts = read_facts(arguments.facts)
@@ -58,7 +60,7 @@ def main() -> None:
         torch.set_num_threads(1)
         print(fix_cases(cases, arguments.records, arguments.seeds, arguments.seconds).table())
     else:
-        scored = score(cases, arguments.records, held_out(facts))
+        scored = score(cases, arguments.records, held_out(facts), joint=arguments.joint)
         if arguments.details:
             for run in scored.runs:
                 print(f"{run.case.id} {run.outcome.seed} [{', '.join(run.case.label)}] {run.consequence}")
