@@ -214,9 +214,9 @@ def _pace(run: Run, trial: Trial) -> float:
 def too_low_at_the_start(run: Run) -> list[Finding]:
     """Before training: at this rate the whole run does not come as far as a few steps at a larger one.
 
-    Even if every step gained as much as the first ones do, which no training keeps up: a warning. A note where that is
-    not so. A run of unknown length is taken to have 1,000 steps. Wrong where the rate is meant to warm up by other
-    means than a schedule.
+    Even if every step gained as much as the first ones do: a warning. A note where that is not so. A run of unknown
+    length is taken to have 1,000 steps. Wrong for networks that stand still at first and then gain more a step, and
+    where the rate is meant to warm up by other means than a schedule.
     """
     trial = _first(run)
     _require_full_rate(run, trial)

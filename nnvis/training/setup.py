@@ -16,8 +16,8 @@ from nnvis.data import Splits, shared_rows
 from nnvis.diagnosis import Diagnosis
 from nnvis.errors import InputError
 from nnvis.models import build_model
+from nnvis.probe.branches import FACTORS, try_rates
 from nnvis.probe.branches import STEPS as BRANCH_STEPS
-from nnvis.probe.branches import try_rates
 from nnvis.probe.checks import GRADIENT_ROWS, LEAST_ROWS, Checker, Rows, has_running_statistics
 from nnvis.probe.layers import find_layers
 from nnvis.probe.schedule import Plan, Schedule, plan_checks
@@ -242,6 +242,8 @@ def _log_bytes(config: Config, splits: Splits, learner: Learner) -> int:
     if plan is not None:
         rows = min(len(splits.train), plan.rows) + (min(len(splits.val), plan.rows) if splits.val else 0)
         checks = checks_bytes(layers, rows, len(plan.steps))
+        if config.diagnosis.branches:
+            checks += checks_bytes(0, rows, len(branch_steps(steps)) * (len(FACTORS) + 2))
     if not capture.every:
         return expected_bytes(0, math.ceil(steps / SCALARS_EVERY)) + checks
     with_histograms = math.ceil(capture.histogram_every / capture.every) * capture.every
