@@ -180,8 +180,8 @@ def learning_rate_too_low(run: Run, *, pace: float = 3.0) -> list[Finding]:
 
     Paired per row (99%) and by 5% of the best constant output's loss, in every state of the run that was tried from a
     twentieth of its budget on. An error where there is no progress over that output; a warning where the larger rate
-    comes on at 3 times the pace that the run had so far; else a note. Not judged while the rate warms up, or is past
-    its height. Wrong where training is to be slow: behind trained weights, say.
+    comes on at 3 times the pace that the run had so far; else a note. Not judged where a schedule has the
+    rate at less than half of its height. Wrong where training is to be slow: behind trained weights, say.
     """
     tried = trials(run)
     later = [trial for trial in tried if trial.step > 0]
@@ -244,11 +244,11 @@ def _too_low(severity: str, tried: Sequence[Trial], text: str) -> Finding:
     )
 
 
-def _require_full_rate(run: Run, trial: Trial) -> None:
+def _require_full_rate(run: Run, trial: Trial, *, share: float = 0.5) -> None:
     planned = planned_rate(run)
-    if planned and trial.current.rate < planned * (1 - 1e-6):
+    if trial.current.rate < share * planned:
         raise NotJudged(
-            f"the schedule has the learning rate at {trial.current.rate:.3g} of {planned:.3g} where others were tried"
+            f"the schedule had the learning rate at {trial.current.rate:.3g} of {planned:.3g} where others were tried"
         )
 
 

@@ -39,13 +39,15 @@ class Examination:
         *,
         earlier: Sequence[Check] = (),
         budget: int | None = None,
+        planned_rate: float = 0.0,
         stop_on: Collection[str] = (),
         tell: Callable[[str, str], None] = lambda symptom, text: None,
         picture: Picture = lambda finding: None,
         beforehand: Callable[[Diagnosis], None] | None = None,
         branches: Branching | None = None,
     ) -> None:
-        """`earlier`: the checks of a run that goes on; `budget`: its updates, where known; `picture`: draws a PNG.
+        """`earlier`: the checks of a run that goes on; `budget`: its updates, where known; `planned_rate`: the
+        largest learning rate that is meant; `picture`: draws a PNG.
 
         `tell` gets a finding's symptom, and a line that says all of it; `beforehand` what the check of step 0 says of
         a network that has not begun to train. `branches` tries other learning rates at its steps. Nothing that
@@ -53,7 +55,7 @@ class Examination:
         """
         self._checker, self._schedule, self._log = checker, schedule, log
         self._checks = list(earlier)
-        self._budget, self._stop_on = budget, stop_on
+        self._budget, self._planned_rate, self._stop_on = budget, planned_rate, stop_on
         self._tell, self._picture, self._beforehand = tell, picture, beforehand
         self._branches = branches
         self._undrawn: list[Finding] = []
@@ -129,7 +131,7 @@ class Examination:
         return [finding for finding in diagnose(self._run()) if finding.severity == "error"]
 
     def _run(self) -> Run:
-        summary = {} if self._budget is None else {"budget": self._budget}
+        summary = {} if self._budget is None else {"budget": self._budget, "planned_rate": self._planned_rate}
         return Run.of_checks(self._log.path.parent, self._checks, summary=summary)
 
     def _announce(self, finding: Finding, step: int, *, aloud: bool) -> None:

@@ -12,8 +12,10 @@ import torch
 from torch import nn
 
 from nnvis.config import Config
+from nnvis.config.dumping import plain
 from nnvis.data import Splits, shared_rows
 from nnvis.diagnosis import Diagnosis
+from nnvis.diagnosis.evidence import largest_rate
 from nnvis.errors import InputError
 from nnvis.models import build_model
 from nnvis.probe.branches import FACTORS, try_rates
@@ -208,6 +210,7 @@ def examine(
         log,
         earlier=earlier,
         budget=plan.steps[-1],
+        planned_rate=largest_rate(plain(config)),
         stop_on=config.diagnosis.stop_on,
         tell=tell,
         picture=picture,

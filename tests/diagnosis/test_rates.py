@@ -128,7 +128,12 @@ def test_when_too_low_is_not_judged() -> None:
             record(STUCK, at=at(20, values=lower(1.0, 0.001)), steps=(0, 20, 30, 40, 50), summary={"budget": 400}),
             "no other learning rate has been tried yet after a fifth of the run",
         ),
-        (record(STUCK, at=at(200, values=lower(1.0, 0.001)), config={"optimizer": {"lr": 0.5}}), "the schedule has"),
+        (record(STUCK, at=at(200, values=lower(1.0, 0.001)), config={"optimizer": {"lr": 0.5}}), "the schedule had"),
+        (
+            record(STUCK, at=at(200, values=lower(1.0, 0.001)), summary={"status": "stopped", "planned_rate": 0.03}),
+            "the schedule had",
+        ),
+        (record(STUCK, at=at(200, values=lower(1.0, 0.001)), config={"optimizer": {"lr": 0.015}}), ""),
     ):
         told = diagnose(run).not_judged.get("learning_rate_too_low", "")
         assert told.startswith(reason)
