@@ -56,11 +56,11 @@ def interval(values: ArrayLike, confidence: float = CONFIDENCE) -> Interval:
     return Interval(mean, mean - half, mean + half)
 
 
-def over_rows(values: ArrayLike) -> Interval:
+def over_rows(values: ArrayLike, confidence: float = CONFIDENCE) -> Interval:
     """Of the mean over fixed training rows; of fewer than 32 the mean itself, since they are all that there are."""
     values = np.asarray(values, float)
     mean = float(values.mean())
-    return interval(values) if len(values) >= FEWEST_ROWS else Interval(mean, mean, mean)
+    return interval(values, confidence) if len(values) >= FEWEST_ROWS else Interval(mean, mean, mean)
 
 
 def p_below(values: FloatArray, limit: float) -> FloatArray:

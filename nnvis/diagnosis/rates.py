@@ -21,6 +21,7 @@ import numpy as np
 
 from nnvis.diagnosis.evidence import (
     BUDGET_SHARE,
+    CONFIDENCE,
     NOT_BEGUN,
     Interval,
     NotJudged,
@@ -86,10 +87,14 @@ class Trial:
         return min(self.branches, key=lambda branch: (-branch.gain, abs(math.log(branch.factor))))
 
     def ahead(self, branch: Branch) -> Interval:
-        """By how much it is better than the rate in use, as a share of the scale; 99%, paired by row."""
+        """By how much it is better than the rate in use, as a share of the scale, paired by row.
+
+        99% for all rates that were tried together (Bonferroni): it may be the best of them.
+        """
         if not math.isfinite(self.current.gain):
             return Interval(*[math.inf if math.isfinite(branch.gain) else 0.0] * 3)
-        return over_rows((self.current.losses - branch.losses) / self.scale)
+        level = (1 - CONFIDENCE) / max(len(self.branches) - 1, 1)
+        return over_rows((self.current.losses - branch.losses) / self.scale, 1 - level)
 
     @property
     def climbs(self) -> bool:
@@ -134,7 +139,7 @@ class Trial:
                 ahead = self.ahead(best)
                 text += (
                     f" (better by {ahead.mean:.0%} of the best constant output's loss, 99% interval {ahead.low:.0%} to "
-                    f"{ahead.high:.0%})"
+                    f"{ahead.high:.0%} for all rates together)"
                 )
             return text
         return f"{text} at the learning rate in use ({now.rate:.3g}), the best of those tried"

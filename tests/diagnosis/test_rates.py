@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from made_up import CONSTANT, COURSE, ROWS, facts, record
+from scipy import stats
 
 from nnvis.diagnosis import Diagnosis, NotJudged, diagnose, diagnose_beforehand
 from nnvis.diagnosis.rates import LEAST, trials
@@ -94,6 +95,16 @@ def test_what_a_trial_says() -> None:
 )
 def test_too_low(expected: str, run: Run) -> None:
     assert severity(run, "learning_rate_too_low") == expected
+
+
+def test_the_interval_is_of_all_rates_together() -> None:
+    (trial,) = trials(
+        record(at=at(100, values=tried(0.9, {0.1: 0.9, 1 / 3: 0.9, 1: 0.9, 3: 0.8, 10: 0.6}, spread=0.5)))
+    )
+    values = (trial.current.losses - trial.best.losses) / CONSTANT
+    half = stats.t.ppf(1 - 0.01 / 4 / 2, ROWS - 1) * values.std(ddof=1) / math.sqrt(ROWS)
+    assert trial.ahead(trial.best).mean == pytest.approx(0.3)
+    assert trial.ahead(trial.best).low == pytest.approx(0.3 - half)
 
 
 def test_a_finding_has_the_rate_that_was_best() -> None:
