@@ -35,7 +35,7 @@ FURTHEST = 1e4
 
 Step = Sequence[Rows]  # the batches whose gradients make one step
 Batches = Callable[[], Iterable[Step]]  # gives the same steps every time
-Clip = Callable[[list[Tensor]], None]  # clips the `.grad` of parameters as training does
+Clip = Callable[[list[Tensor]], object]  # clips the `.grad` of parameters as training does
 
 
 def try_rates(

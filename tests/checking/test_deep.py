@@ -104,11 +104,12 @@ def test_nothing_of_model_and_optimizer_changes() -> None:
 
 def test_what_is_no_optimizer_of_the_model_is_refused() -> None:
     model, data, loss_fn = network(), classes(), nn.CrossEntropyLoss()
-    for options, text in (
+    wrong: list[tuple[dict[str, Any], str]] = [
         ({"deep": True, "optimizer": 0.1}, "optimizer should be a torch.optim.Optimizer, got float"),
         ({"optimizer": torch.optim.SGD(model.parameters())}, "an optimizer is tried with deep=True only"),
         ({"deep": True, "optimizer": torch.optim.SGD(network().parameters())}, "holds none of the model's parameters"),
-    ):
+    ]
+    for options, text in wrong:
         with pytest.raises(nnvis.InputError, match=re.escape(text)):
             nnvis.check(model, loss_fn, *data, **options)
 
