@@ -128,5 +128,5 @@ def _scale(kind: str, group: dict, state: dict, parameter: Tensor) -> Tensor | f
     if kind in ("Adam", "AdamW"):
         squares = squares / (1 - float(group["betas"][1]) ** float(state["step"]))
     if "grad_avg" in state:
-        squares = squares - state["grad_avg"].square()
+        squares = (squares - state["grad_avg"].square()).clamp_min(0)  # rounding
     return (rate / (squares.sqrt() + group["eps"])).sqrt().to(parameter.dtype)
