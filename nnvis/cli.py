@@ -12,7 +12,9 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -202,26 +204,37 @@ def compare(argv: Sequence[str]) -> int:
 def diagnose(argv: Sequence[str]) -> int:
     """Say what is wrong with a run: where, since when, why, and what to do about it.
 
-    Exit code 3 if a finding is an error, 0 otherwise.
+    With --deep the learning rate is judged as well: from the run's last checkpoint 20 steps are made at 1/10 to 10
+    times its value (and beyond, where the best lies at an end). Nothing is written. Exit code 3 if a finding is an
+    error, 0 otherwise.
     """
     parser = _Parser(diagnose)
     parser.add_argument("run", metavar="RUN", help="a run's directory")
     parser.add_argument("--json", action="store_true", help="for machines, as in findings.json")
+    parser.add_argument("--deep", action="store_true", help="try other learning rates from its last checkpoint")
+    parser.add_argument("--trust", action="store_true", help="let the config run Python code of yours (kind: python)")
     options = parser.parse_args(argv)
     from nnvis.diagnosis import diagnose as judge
-    from nnvis.diagnosis.telling import as_json, print_diagnosis
+    from nnvis.diagnosis.telling import as_json, print_diagnosis, print_rates
     from nnvis.record import load_run
 
     run = load_run(options.run)
+    if options.deep:
+        from nnvis.checking import branch_run
+
+        with _timed(f"{run.name}: trying other learning rates"):
+            run = branch_run(run, trust=options.trust)
     found = judge(run)
     if options.json:
         import json
 
-        print(json.dumps(as_json(found), indent=2, ensure_ascii=False))
+        print(json.dumps(as_json(found, run), indent=2, ensure_ascii=False))
     else:
         from rich.console import Console
 
-        print_diagnosis(run, found, Console(highlight=False))
+        console = Console(highlight=False)
+        print_rates(run, console)
+        print_diagnosis(run, found, console)
     return FINDINGS if found.sick else DONE
 
 
@@ -355,11 +368,14 @@ def check(argv: Sequence[str]) -> int:
     """Check configs and studies without training: every problem of every file, then what is wrong with the network.
 
     A config's network is built, its data are read, and its start is looked at as training does before the first step:
-    structure, data, initialisation. Of a study the file alone is looked at. Exit code 2 for a file that is wrong or
-    cannot be trained, 3 if a finding is an error, 0 otherwise.
+    structure, data, initialisation. With --deep, which takes seconds, 16 rows are to be learned by heart, and the first
+    20 steps are tried at 1/10 to 10 times the learning rate (and beyond, where the best lies at an end). Of a study the
+    file alone is looked at. Exit code 2 for a file that is wrong or cannot be trained, 3 if a finding is an error, 0
+    otherwise.
     """
     parser = _Parser(check)
     _add_config(parser, "CONFIG|STUDY…")
+    parser.add_argument("--deep", action="store_true", help="learn a few rows by heart, try learning rates: in seconds")
     parser.add_argument("--file-only", action="store_true", help="look at the files alone; no network, no data")
     options = parser.parse_intermixed_args(argv)
     sources, overrides = _split_words(options.words)
@@ -381,25 +397,26 @@ def check(argv: Sequence[str]) -> int:
         except InputError as error:
             lost = source != sources[0] and "no such file" in str(error)  # a shipped name is no path
             complaints.append(f"{error}{OVERRIDE_HINT if lost else ''}")
-    sick = False if options.file_only else _check_networks(configs, complaints)
+    sick = False if options.file_only else _check_networks(configs, complaints, deep=options.deep)
     if complaints:
         return _complain("\n".join(complaints), BAD_INPUT)
     return FINDINGS if sick else DONE
 
 
-def _check_networks(configs: Mapping[str, Config], complaints: list[str]) -> bool:
+def _check_networks(configs: Mapping[str, Config], complaints: list[str], *, deep: bool) -> bool:
     """Tell what is wrong with each; what cannot be trained is added to the complaints. Returns whether one is sick."""
     if not configs:
         return False
     from rich.console import Console
 
     from nnvis.checking import check_config
-    from nnvis.diagnosis.telling import print_diagnosis
+    from nnvis.diagnosis.telling import print_diagnosis, print_rates
 
     console, sick = Console(highlight=False), False
     for number, (source, config) in enumerate(configs.items()):
         try:
-            run, found = check_config(config)
+            with _timed(f"{source}: learning 16 rows by heart, trying learning rates") if deep else nullcontext():
+                run, found = check_config(config, deep=deep)
         except (InputError, RunError) as error:
             complaints.append(f"{source}: {error}")
             continue
@@ -407,6 +424,7 @@ def _check_networks(configs: Mapping[str, Config], complaints: list[str]) -> boo
             console.print()
         if found.findings:
             console.print(f"{source}: {len(found)} finding{'s' * (len(found) != 1)}")
+        print_rates(run, console)
         print_diagnosis(run, found, console)
         sick |= found.sick
     return sick
@@ -496,6 +514,18 @@ def _add_config(parser: argparse.ArgumentParser, metavar: str = "CONFIG") -> Non
         "words", nargs="*", metavar=f"{metavar} [key=value …]", help="files or names of shipped configs; overrides"
     )
     parser.add_argument("--trust", action="store_true", help="let a config run Python code of yours (kind: python)")
+
+
+@contextmanager
+def _timed(doing: str) -> Iterator[None]:
+    """What is done that takes seconds, and how many it took, for those who wait."""
+    print(f"{doing} …", end="", file=sys.stderr, flush=True)
+    began_s, ending = time.perf_counter(), " stopped"
+    try:
+        yield
+        ending = f" {time.perf_counter() - began_s:.1f} s"
+    finally:
+        print(ending, file=sys.stderr)
 
 
 def _split_words(words: Sequence[str]) -> tuple[list[str], list[str]]:

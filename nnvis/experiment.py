@@ -125,7 +125,7 @@ def _train_in(
         plan, picture = checks_of(config, splits, learner), partial(_picture, directory, figures)
         beforehand = partial(_tell_beforehand, progress) if check else None
         told: dict[str, Any] = {"tell": progress.found, "picture": picture, "beforehand": beforehand}
-        examination = examine(config, splits, learner, placed, log, plan, **told)
+        examination = examine(config, splits, learner, placed, log, plan, state, **told)
         train, val = placed["train"], placed.get("val")
         snapshots = Snapshots(directory, snapshot_steps(steps, config.snapshots.count), learner.model)
         loop = Loop(learner, batches, train, val, length, state, recording, progress, examination, snapshots, directory)

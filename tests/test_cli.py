@@ -119,7 +119,9 @@ def test_check_tells_what_is_wrong_with_a_network(capsys: pytest.CaptureFixture[
     out, _ = capsys.readouterr()
     assert "vanishing: ok, 6 variants × 5 seeds\n" in out
     assert "digits-mlp: nothing was found\nlooked for and not found: nonfinite_values, output_mismatch, " in out
-    assert "not judged, since training has not begun: learning_rate_too_high, not_learning, " in out
+    assert (
+        "not judged, since training has not begun: learning_rate_too_high, learning_rate_too_low, not_learning, " in out
+    )
 
     assert cli.main(["check", "vanishing_sigmoid", "moons_mlp", *small]) == 3
     out, _ = capsys.readouterr()

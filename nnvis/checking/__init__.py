@@ -5,6 +5,8 @@
 
     batch.py     check
     configs.py   check_config
+    runs.py      branch_run: other learning rates from a run's last checkpoint
+    deep.py      what both find by trying
 
 Both look with the probe's `Checker`, as training does at step 0, and judge with `nnvis.diagnosis.beforehand`. Nothing
 is trained, and nothing of the model changes.
@@ -12,5 +14,6 @@ is trained, and nothing of the model changes.
 
 from nnvis.checking.batch import check
 from nnvis.checking.configs import check_config
+from nnvis.checking.runs import branch_run
 
-__all__ = ["check", "check_config"]
+__all__ = ["branch_run", "check", "check_config"]

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -17,21 +18,35 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
+from nnvis.checking.deep import branches_of, look_deep
 from nnvis.diagnosis import Diagnosis, diagnose_beforehand
 from nnvis.errors import InputError
+from nnvis.probe.branches import parameters_of
 from nnvis.probe.checks import LEAST_ROWS, Checker, Rows, call, tensors
 from nnvis.probe.references import LossFunction
 from nnvis.probe.untouched import on_the_side
 from nnvis.record import Run
 
 
-def check(model: nn.Module, loss_fn: LossFunction, inputs: Any, targets: Any) -> Diagnosis:
+def check(
+    model: nn.Module,
+    loss_fn: LossFunction,
+    inputs: Any,
+    targets: Any,
+    *,
+    deep: bool = False,
+    optimizer: torch.optim.Optimizer | None = None,
+) -> Diagnosis:
     """What is wrong with a model before it is trained, as far as one batch tells; nothing of it changes, bit for bit.
 
     `inputs` (N, …), a tensor, or a tuple or dict that is spread over the model's arguments; `targets` (N, …);
     `loss_fn(outputs, targets)` is a loss module, or a function that keeps nothing between its calls. A few hundred rows
     are enough, drawn as training draws them; of more than 1024 some are looked at. An `error` will hurt the training,
     whatever its length and learning rate; a `warning` may. NaN in the data is a finding.
+
+    `deep` takes seconds instead of some hundredths: 16 of the rows are to be learned by heart, and with the `optimizer`
+    of the model's parameters 20 steps of 32 rows are tried at 1/10 to 10 times its learning rate (and beyond, where the
+    best lies at an end). All of that is put back as well.
 
     Raises InputError for what cannot be checked: under 2 rows, inputs and targets of different lengths, or a forward
     pass, a loss or a backward pass that raises; it says which, and the shapes.
@@ -42,16 +57,32 @@ def check(model: nn.Module, loss_fn: LossFunction, inputs: Any, targets: Any) ->
         raise InputError(f"check: loss_fn should be a function of outputs and targets, got {_kind(loss_fn)}")
     if any(is_lazy(parameter) for parameter in model.parameters()):
         raise InputError("check: the model has lazy layers that know no sizes yet; run one batch through it first")
+    _require_optimizer(optimizer, model, deep=deep)
     _require_rows(inputs, targets)
     device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
     rows = Rows(inputs, targets).to(device)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch's, of shapes that are broadcast say: a finding says more
         try:
-            measured = Checker(model, loss_fn, rows).check(0)
+            checker = Checker(model, loss_fn, rows)
+            measured = checker.check(0)
+            if deep:
+                branches = None if optimizer is None else partial(branches_of, checker, optimizer, rows)
+                measured = look_deep(checker, measured, branches)
         except Exception as error:
             _explain(error, model, loss_fn, rows)
     return diagnose_beforehand(Run.of_checks(Path(type(model).__name__), [measured]))
+
+
+def _require_optimizer(optimizer: Any, model: nn.Module, *, deep: bool) -> None:
+    if optimizer is None:
+        return
+    if not isinstance(optimizer, torch.optim.Optimizer):
+        raise InputError(f"check: optimizer should be a torch.optim.Optimizer, got {_kind(optimizer)}")
+    if not deep:
+        raise InputError("check: an optimizer is tried with deep=True only")
+    if {id(p) for p in parameters_of(optimizer)}.isdisjoint(id(p) for p in model.parameters()):
+        raise InputError("check: the optimizer holds none of the model's parameters")
 
 
 def _require_rows(inputs: Any, targets: Any) -> None:

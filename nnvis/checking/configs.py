@@ -5,10 +5,12 @@ run, found = check_config(load_config("digits_mlp"))
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import torch
 
+from nnvis.checking.deep import look_deep
 from nnvis.config import Config
 from nnvis.config.dumping import plain
 from nnvis.data import load_splits
@@ -19,12 +21,24 @@ from nnvis.record import Run
 from nnvis.training.devices import cpu_threads
 from nnvis.training.failures import explained
 from nnvis.training.randomness import seeded
-from nnvis.training.setup import build_checker, build_learner, checks_of, place, resolve, with_loss
+from nnvis.training.setup import (
+    branch,
+    build_batches,
+    build_checker,
+    build_learner,
+    checks_of,
+    length_of,
+    place,
+    resolve,
+    with_loss,
+)
+from nnvis.training.state import State
 
 
-def check_config(config: Config) -> tuple[Run, Diagnosis]:
+def check_config(config: Config, *, deep: bool = False) -> tuple[Run, Diagnosis]:
     """What is wrong before the first step: the check that training makes at step 0, and no more.
 
+    `deep`: a few rows are to be learned by heart as well, and the first steps are tried at other learning rates.
     Returns a run that holds this check alone, in memory, for telling. Global state (random numbers, threads) is put
     back. Raises InputError for what cannot be trained.
     """
@@ -37,6 +51,12 @@ def check_config(config: Config) -> tuple[Run, Diagnosis]:
         plan = checks_of(config.model_copy(update={"diagnosis": type(config.diagnosis)()}), splits, learner)
         if plan is None:
             raise InputError(f"{config.name}: a check needs at least {LEAST_ROWS} rows, got {len(splits.train)}")
-        check = build_checker(splits, learner, place(splits, learner), plan).check(0)
-    run = Run.of_checks(Path(config.name), [check], config=plain(config))
+        placed, batches = place(splits, learner), build_batches(config, splits)
+        checker = build_checker(splits, learner, placed, plan)
+        check = checker.check(0)
+        if deep:
+            branches = partial(branch, checker, learner, placed["train"], batches, State())
+            check = look_deep(checker, check, None if learner.scaler else branches)
+        steps, _ = length_of(config).total(batches.steps_per_epoch)
+    run = Run.of_checks(Path(config.name), [check], config=plain(config), summary={"budget": steps})
     return run, diagnose_beforehand(run)

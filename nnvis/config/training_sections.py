@@ -195,6 +195,7 @@ Symptom = Literal[
     "saturated_activations",
     "symmetric_units",
     "learning_rate_too_high",
+    "learning_rate_too_low",
     "overfitting",
     "underfitting",
     "bad_initial_loss",
@@ -218,6 +219,8 @@ class Diagnosis(Section):
     """Steps between checks; auto: five to eleven over the run, as its length affords; null: none."""
     stop_on: list[Symptom] = []
     """Findings of severity error that end the run."""
+    branches: bool = False
+    """Try other learning rates, from where training stands at its start and after 5% and 20% of it, and go back."""
 
 
 class Snapshots(Section):

@@ -9,7 +9,8 @@ A rule is a pure function `run -> list[Finding]` that raises `NotJudged` where t
     nonfinite.py    nonfinite_values
     gradients.py    vanishing_gradients, zero_gradients, exploding_gradients
     units.py        dead_units, saturated_activations, symmetric_units
-    fit.py          not_learning, underfitting, overfitting, learning_rate_too_high, bad_initial_loss
+    fit.py          not_learning, underfitting, overfitting, bad_initial_loss
+    rates.py        learning_rate_too_low, learning_rate_too_high
     inputs.py       constant_features, unnormalized_inputs, unnormalized_targets, class_imbalance, shared_rows,
                     bad_labels
     structure.py    output_mismatch, loss_mismatch, missing_nonlinearity

@@ -42,6 +42,7 @@ from nnvis.diagnosis.gradients import (
     vanishing_gradients,
 )
 from nnvis.diagnosis.inputs import bad_labels, rare_share, unnormalized_inputs
+from nnvis.diagnosis.rates import too_high_at_the_start, too_low_at_the_start
 from nnvis.diagnosis.remedies import remedies
 from nnvis.diagnosis.structure import loss_mismatch
 from nnvis.diagnosis.units import after_the_last_map, require_modules, share_below
@@ -338,6 +339,38 @@ def rare_classes(run: Run, *, level: float = 0.01) -> list[Finding]:
     return [_finding("class_imbalance", "warning", (), float(counts[few].min() / counts.sum()), limit, text, cause)]
 
 
+# ---------------------------------------------------------------- by trying
+
+
+def not_by_heart(run: Run, *, known: float = 0.2, nothing: float = 0.9) -> list[Finding]:
+    """A few rows are not learned by heart, at neither of two learning rates of Adam: a bug, or a mismatch.
+
+    Their loss stays above a fifth of the best constant output's (a warning), or above nine tenths of it (an error).
+    Not judged of networks with fewer weights than ten times the rows: they may not have the room. Wrong where rows
+    differ by nothing that the network sees, and for networks that take more than a few hundred steps to begin.
+    """
+    start = at_start(run)
+    losses, constant = (start.values.get(f"diagnosis_heart_row_loss{end}") for end in ("", "_constant"))
+    if losses is None or constant is None:
+        raise NotJudged(NOT_BEGUN)
+    weights = sum(row["parameters"] for row in start.facts["layers"] if row["trainable"])
+    if weights < 10 * len(losses):
+        raise NotJudged(f"{weights} weights may not have the room to learn {len(losses)} rows by heart")
+    if not constant.mean() > 0.1 * float(np.abs(constant_loss(run)).mean()):
+        raise NotJudged(f"the {len(losses)} rows to be learned by heart are all alike")
+    share = float(losses.mean() / constant.mean())
+    if math.isfinite(share) and share <= known:
+        return []
+    made = int(start.values["diagnosis_heart_steps"][0])
+    text = (
+        f"{len(losses)} rows cannot be learned by heart: after {made} steps of Adam their loss is {losses.mean():.4g}, "
+    )
+    text += f"that of the best constant output {constant.mean():.4g}"
+    severity = "warning" if share <= nothing else "error"
+    causes = ("the output or the loss does not go with the targets", "something blocks the gradient", "a bug")
+    return [_finding("underfitting", severity, (), share, known, text, *causes)]
+
+
 # ---------------------------------------------------------------- together
 
 
@@ -374,5 +407,8 @@ BEFOREHAND: dict[str, Rule] = {
     "unnormalized_inputs": inputs_that_harm,
     "class_imbalance": rare_classes,
     "bad_initial_loss": initial_loss,
+    "learning_rate_too_high": too_high_at_the_start,
+    "learning_rate_too_low": too_low_at_the_start,
+    "underfitting": not_by_heart,
 }
 """By symptom: the rules of a run where they are exact, and those that judge by one check."""

@@ -15,7 +15,7 @@ from typing import Any, TypeGuard
 
 from nnvis.config import Config, ConfigError, dump_config, parse_config, torch_table
 from nnvis.config.dumping import plain
-from nnvis.config.schema import Cnn, Layers, Mlp, PythonModel, Rnn, TorchLayer
+from nnvis.config.schema import Cnn, Layers, Mlp, PythonModel, Rnn, Schedule, TorchLayer
 
 Overrides = dict[str, Any]  # dotted key -> value
 Change = Callable[[Config], Overrides | None]
@@ -125,10 +125,15 @@ def _rate(factor: float) -> Change:
     return changed
 
 
+def sets_rate(schedule: Schedule) -> bool:
+    """Whether it goes by learning rates of its own, and not by the optimizer's."""
+    return any(key in schedule.arguments for key in _LR_KEYS)
+
+
 def _adam(config: Config) -> Overrides | None:
     if config.optimizer.kind not in ("SGD", "ASGD", "Rprop"):
         return None
-    if any(key in config.schedule.arguments for key in _LR_KEYS):
+    if sets_rate(config.schedule):
         return {}  # the schedule's rates are made for the optimizer that there is
     decay = config.optimizer.arguments.get("weight_decay")
     return {"optimizer": {"kind": "Adam", "lr": 0.001, **({"weight_decay": decay} if decay else {})}}

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from nnvis.diagnosis.evidence import NotJudged
-from nnvis.diagnosis.fit import bad_initial_loss, learning_rate_too_high, not_learning, overfitting, underfitting
+from nnvis.diagnosis.fit import bad_initial_loss, not_learning, overfitting, underfitting
 from nnvis.diagnosis.gradients import exploding_gradients, vanishing_gradients, zero_gradients
 from nnvis.diagnosis.inputs import (
     bad_labels,
@@ -17,6 +17,7 @@ from nnvis.diagnosis.inputs import (
     unnormalized_targets,
 )
 from nnvis.diagnosis.nonfinite import nonfinite_values
+from nnvis.diagnosis.rates import learning_rate_too_high, learning_rate_too_low
 from nnvis.diagnosis.remedies import TREAT_CAUSES, fitted
 from nnvis.diagnosis.structure import loss_mismatch, missing_nonlinearity, output_mismatch
 from nnvis.diagnosis.units import dead_units, saturated_activations, symmetric_units
@@ -41,6 +42,7 @@ RULES: dict[str, Rule] = {
     "unnormalized_inputs": unnormalized_inputs,
     "unnormalized_targets": unnormalized_targets,
     "learning_rate_too_high": learning_rate_too_high,
+    "learning_rate_too_low": learning_rate_too_low,
     "class_imbalance": class_imbalance,
     "shared_rows": shared_rows,
     "not_learning": not_learning,

@@ -8,7 +8,7 @@ holm(p_values)                  # which hypotheses fall
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -56,11 +56,11 @@ def interval(values: ArrayLike, confidence: float = CONFIDENCE) -> Interval:
     return Interval(mean, mean - half, mean + half)
 
 
-def over_rows(values: ArrayLike) -> Interval:
+def over_rows(values: ArrayLike, confidence: float = CONFIDENCE) -> Interval:
     """Of the mean over fixed training rows; of fewer than 32 the mean itself, since they are all that there are."""
     values = np.asarray(values, float)
     mean = float(values.mean())
-    return interval(values) if len(values) >= FEWEST_ROWS else Interval(mean, mean, mean)
+    return interval(values, confidence) if len(values) >= FEWEST_ROWS else Interval(mean, mean, mean)
 
 
 def p_below(values: FloatArray, limit: float) -> FloatArray:
@@ -378,7 +378,12 @@ def _require_no_start(run: Run, later: Sequence[Progress]) -> None:
 
 def planned_rate(run: Run) -> float:
     """The largest learning rate that a config of nnvis's own asks for; 0 where none is known."""
-    told = [(run.config.get(part) or {}).get(key) for part, key in (("optimizer", "lr"), ("schedule", "max_lr"))]
+    return float(run.summary.get("planned_rate", 0.0)) or largest_rate(run.config)
+
+
+def largest_rate(config: Mapping[str, Any]) -> float:
+    """That a config asks for; 0 where it says none."""
+    told = [(config.get(part) or {}).get(key) for part, key in (("optimizer", "lr"), ("schedule", "max_lr"))]
     return max((float(rate) for rate in told if isinstance(rate, (int, float))), default=0.0)
 
 

@@ -165,13 +165,13 @@ def overfitting(run: Run, *, level: float = 0.01, least: float = 0.1, of_constan
     ]
 
 
-def learning_rate_too_high(run: Run, *, errors: float = 3.0, rise: float = 0.1) -> list[Finding]:
-    """The loss of the fixed training rows lies above its best by over 3 standard errors, at two checks in a row.
+def rising_loss(run: Run, *, errors: float = 3.0, rise: float = 0.1) -> list[Finding]:
+    """`learning_rate_too_high` by the record alone: fixed training rows lie above their best, at two checks in a row.
 
-    Paired per row, and by a tenth of the best constant output's loss: gradient descent with a step that is small enough
-    comes down on the rows it is trained on (Nesterov 2004: lr < 2 / curvature). An error where the loss is worse than a
-    constant output's too, or is no longer finite. Wrong where rows were trained on and then no longer, or the learning
-    rate is meant to grow.
+    By over 3 standard errors, paired per row, and by a tenth of the best constant output's loss: gradient descent with
+    a step that is small enough comes down on the rows it is trained on (Nesterov 2004: lr < 2 / curvature). An error
+    where the loss is worse than a constant output's too, or is no longer finite. Wrong where rows were trained on and
+    then no longer, or the learning rate is meant to grow.
     """
     seen = checks(run)
     if len(seen) < 3:

@@ -83,6 +83,7 @@ _BY_SYMPTOM: dict[str, tuple[_Known, ...]] = {
     "saturated_activations": (_KEEPS_SIZE, _STANDARDIZE, _NORM, _RELU),
     "symmetric_units": (_Known("start from random weights", "units that start the same stay the same", "keeps_size"),),
     "learning_rate_too_high": (_LOWER, _CLIP),
+    "learning_rate_too_low": (_RAISE, _RAISE_3, _ADAM),
     "overfitting": (
         _Known("stop early", "the best weights were there before", "stop_early"),
         _Known("decay the weights", "less freedom for the same network", "decay"),
@@ -148,6 +149,8 @@ _BY_SYMPTOM: dict[str, tuple[_Known, ...]] = {
 
 _CHANGES = {known.title: known.change for each in _BY_SYMPTOM.values() for known in each}
 
+BEST_TRIED = "take the best learning rate tried"
+
 TREAT_CAUSES = Remedy("treat the findings named as its causes first", "the network may then learn by itself", {})
 
 
@@ -165,12 +168,14 @@ def fitted(finding: Finding, config: Mapping[str, Any]) -> tuple[Remedy, ...]:
     base = _read(config)
     if base is None:
         return tuple(replace(remedy, overrides={}) for remedy in finding.remedies)
-    from nnvis.diagnosis.changes import CHANGES, effective
+    from nnvis.diagnosis.changes import CHANGES, effective, sets_rate
 
     found = []
     for remedy in finding.remedies:
         change = CHANGES.get(_CHANGES.get(remedy.title, ""))
         overrides = change(base) if change else remedy.overrides
+        if remedy.title == BEST_TRIED and sets_rate(base.schedule):
+            overrides = {}
         if overrides:
             overrides = effective(base, overrides)
         if overrides is not None:

@@ -7,6 +7,7 @@ as_json(found)
 
 from __future__ import annotations
 
+import math
 import shlex
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -17,6 +18,7 @@ from rich.text import Text
 
 from nnvis.diagnosis.diagnose import Diagnosis
 from nnvis.diagnosis.evidence import not_begun
+from nnvis.diagnosis.rates import tried_rates
 from nnvis.record.files import plain
 from nnvis.record.run import Run
 from nnvis.record.vocabulary import Finding
@@ -52,9 +54,26 @@ def print_diagnosis(run: Run, found: Diagnosis, console: Console) -> None:
         say(f"not judged, since {reason}: {', '.join(symptoms)}", "dim")
 
 
-def as_json(found: Diagnosis) -> dict[str, Any]:
-    """The same as `findings.json`; NaN and Inf are null."""
-    return plain({"findings": [asdict(finding) for finding in found], "not_judged": dict(found.not_judged)})
+def print_rates(run: Run, console: Console) -> None:
+    """What came of other learning rates, where they were tried: a verdict and a table for each state."""
+    say = lambda text, style="": console.print(Text(text, style=style), soft_wrap=not console.is_terminal)  # noqa: E731
+    for trial in tried_rates(run):
+        best = "" if trial.best is trial.current else f"; the best of those tried is {trial.best.rate:.3g}"
+        say(f"learning rate {trial.current.rate:.3g} at step {trial.step:,}: {trial.verdict}{best}", "bold")
+        say(f"  rate       loss of {len(trial.start):,} training rows, {trial.steps} steps later", "dim")
+        say(f"  0          {trial.start.mean():.4g}")
+        for branch in trial.branches:
+            mark = "  <- in use" if branch is trial.current else "  <- best" if branch is trial.best else ""
+            ended = f"{branch.loss:.4g}" if math.isfinite(branch.gain) else "not finite"
+            say(f"  {branch.rate:<9.3g}  {ended}{mark}", "bold" if mark else "")
+        say("")
+
+
+def as_json(found: Diagnosis, run: Run | None = None) -> dict[str, Any]:
+    """The same as `findings.json`, and what came of other learning rates in a `run`; NaN and Inf are null."""
+    content = {"findings": [asdict(finding) for finding in found], "not_judged": dict(found.not_judged)}
+    tried = tried_rates(run) if run else ()
+    return plain(content | ({"learning_rates": [trial.to_dict() for trial in tried]} if tried else {}))
 
 
 def in_a_line(finding: Finding) -> str:

@@ -67,7 +67,10 @@ class Rows(NamedTuple):
 
     def some(self, most: int) -> Rows:
         """At most so many rows, in an order that has nothing to do with theirs; always the same, and a copy."""
-        order = torch.randperm(len(self), generator=torch.Generator().manual_seed(0))[:most]
+        return self.pick(torch.randperm(len(self), generator=torch.Generator().manual_seed(0))[:most])
+
+    def pick(self, order: Tensor) -> Rows:
+        """A copy of the rows with these numbers (n,)."""
         return Rows(
             *(_mapped(part, lambda t: t.detach()[order.to(t.device)] if t.dim() else t.clone()) for part in self)
         )
@@ -158,6 +161,41 @@ class Checker:
                     values["diagnosis_row_loss_eval"] = self._losses(self._rows)
         values["diagnosis_nonfinite"] = np.array([_nonfinite(outputs), _nonfinite(loss), float(seen.nonfinite)], float)
         return Check(step, values, self._facts)
+
+    @property
+    def trained(self) -> nn.ModuleList:
+        """What training changes: the model, and the loss where that is a module."""
+        return self._aside
+
+    @property
+    def rows(self) -> Rows:
+        """The fixed training rows."""
+        return self._rows
+
+    @property
+    def gradient_rows(self) -> Rows:
+        """The rows that gradients are taken of."""
+        return self._rows.part(0, min(self._gradient_rows, len(self._rows)))
+
+    def loss(self, rows: Rows) -> Tensor:
+        """0-d: the loss of these rows at once, with its graph; in whatever mode the model is."""
+        loss = self._loss_fn(self._forward(rows.inputs), rows.targets)
+        return loss if loss.dim() == 0 else loss.mean()
+
+    def row_losses(self, rows: Rows | None = None) -> FloatArray:
+        """(N,) of the fixed rows, or of these, one by one; in whatever mode the model is."""
+        return self._losses(self._rows if rows is None else rows)
+
+    def constant_losses(self, rows: Rows) -> FloatArray | None:
+        """(N,) of the best output that is the same for all of these rows; None where that is not known."""
+        with torch.no_grad():
+            outputs = self._forward(rows.inputs)
+        if not isinstance(rows.targets, Tensor) or not isinstance(outputs, Tensor):
+            return None
+        found = references.identify(self._loss_fn, outputs, rows.targets)
+        activation = (self._facts["output"].get("activations") or [""])[0] if self._facts else ""
+        losses = references.constant_loss(found, self._loss_fn, outputs, rows.targets, activation)
+        return None if losses is None else _array(losses)
 
     def _keep_rows(self, seen: _Seen) -> Rows:
         """Fewer rows for a network that takes long; and of those without gradients fewer at once where it is large."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import random
 from collections import OrderedDict, defaultdict, deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from operator import is_
 from typing import Any
@@ -42,6 +42,17 @@ def on_the_side(model: nn.Module) -> Iterator[Side]:
             side.held.put_back()
 
 
+@contextmanager
+def gradients_kept(parameters: Sequence[Tensor]) -> Iterator[None]:
+    """`.grad` of each is afterwards the tensor that it was."""
+    before = [parameter.grad for parameter in parameters]
+    try:
+        yield
+    finally:
+        for parameter, gradient in zip(parameters, before, strict=True):
+            parameter.grad = gradient
+
+
 class Side:
     """Which statistics norm layers go by while a model runs on the side."""
 
@@ -56,6 +67,10 @@ class Side:
             module.training = isinstance(module, nn.RNNBase) and not module.dropout
             if isinstance(module, _NormBase) and not isinstance(module, nn.SyncBatchNorm):
                 module.training, module.track_running_stats = True, False  # the other waits for other processes
+
+    def resume(self) -> None:
+        """As they were: dropout, and running statistics that are updated; whatever is, is put back in the end."""
+        self.held.put_back_containers()
 
     def validate(self) -> None:
         """By their running ones; modules are what they were before the passes so far."""

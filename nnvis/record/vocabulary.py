@@ -74,6 +74,14 @@ DIAGNOSIS_QUANTITIES: dict[str, str] = {
     "diagnosis_row_loss_linear": "(N,) of a linear baseline, cross-validated on the fixed rows; once",
     "diagnosis_row_loss_neighbour": "(N,) 0 where a row's nearest neighbour has its class, else 1; once",
     "diagnosis_recall": "(K,) share of each class's rows that are right",
+    "diagnosis_branch_factor": "(F,) what the learning rate was multiplied by in each branch; 0: no step was made",
+    "diagnosis_branch_rate": "(F,) the learning rates that this makes",
+    "diagnosis_branch_row_loss": "(F, N) the loss of each fixed row at a branch's end",
+    "diagnosis_branch_batch_loss": "(F, T) the loss of each of a branch's batches, before its update",
+    "diagnosis_sharpness": "(2,) learning rate times the largest curvature, preconditioned; the limit of stability",
+    "diagnosis_heart_row_loss": "(H,) the loss of each of a few rows that the network was to learn by heart",
+    "diagnosis_heart_row_loss_constant": "(H,) of the best output that is the same for all of these rows",
+    "diagnosis_heart_steps": "(2,) how many steps that took; how many were allowed",
     "diagnosis_nonfinite": "(3,) NaN and Inf among the outputs, the losses and the gradients",
 }
 """What a check measures on its fixed rows: N rows, of them up to 256 in P probe batches for gradients; L layers."""

@@ -8,15 +8,24 @@ examination.stopped_by          # the finding that `stop_on` ends the run for
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from typing import Any
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 from nnvis.diagnosis import Diagnosis, diagnose, diagnose_beforehand
 from nnvis.errors import InputError, RunError, tell
 from nnvis.probe.checks import Checker
 from nnvis.probe.schedule import Schedule
 from nnvis.record import Check, EventLog, Finding, Run, load_run, write_findings
+from nnvis.record.vocabulary import FloatArray
 
 Picture = Callable[[Finding], bytes | None]
+
+
+class Branching(NamedTuple):
+    """Other learning rates: when they are tried, and what comes of them, as arrays by quantity."""
+
+    steps: Collection[int]
+    values: Callable[[], dict[str, FloatArray]]
 
 
 class Examination:
@@ -30,20 +39,25 @@ class Examination:
         *,
         earlier: Sequence[Check] = (),
         budget: int | None = None,
+        planned_rate: float = 0.0,
         stop_on: Collection[str] = (),
         tell: Callable[[str, str], None] = lambda symptom, text: None,
         picture: Picture = lambda finding: None,
         beforehand: Callable[[Diagnosis], None] | None = None,
+        branches: Branching | None = None,
     ) -> None:
-        """`earlier`: the checks of a run that goes on; `budget`: its updates, where known; `picture`: draws a PNG.
+        """`earlier`: the checks of a run that goes on; `budget`: its updates, where known; `planned_rate`: the
+        largest learning rate that is meant; `picture`: draws a PNG.
 
         `tell` gets a finding's symptom, and a line that says all of it; `beforehand` what the check of step 0 says of
-        a network that has not begun to train. Nothing that training does depends on that.
+        a network that has not begun to train. `branches` tries other learning rates at its steps. Nothing that
+        training does depends on either.
         """
         self._checker, self._schedule, self._log = checker, schedule, log
         self._checks = list(earlier)
-        self._budget, self._stop_on = budget, stop_on
+        self._budget, self._planned_rate, self._stop_on = budget, planned_rate, stop_on
         self._tell, self._picture, self._beforehand = tell, picture, beforehand
+        self._branches = branches
         self._undrawn: list[Finding] = []
         self.stopped_by: Finding | None = None
         self.told = {finding.symptom for finding in self._certain()} if earlier else set[str]()
@@ -84,7 +98,7 @@ class Examination:
     def _look(self, step: int) -> None:
         assert self._checker is not None
         with self._schedule.timed(step):
-            check = self._checker.check(step)
+            check = self._with_branches(self._checker.check(step))
             self._log.check(check)
             self._checks.append(check)
             certain = self._certain()
@@ -101,12 +115,23 @@ class Examination:
                 self.stopped_by = finding
         self._draw(step)
 
+    def _with_branches(self, check: Check) -> Check:
+        """The check with what other learning rates do from there, if that is due. What goes wrong is told once."""
+        if self._branches is None or check.step not in self._branches.steps:
+            return check
+        try:
+            return replace(check, values={**check.values, **self._branches.values()})
+        except Exception as error:
+            self._branches = None
+            tell(f"nnvis tries no other learning rates, training goes on: {type(error).__name__}: {error}")
+            return check
+
     def _certain(self) -> list[Finding]:
         """Errors, as far as the checks alone tell."""
         return [finding for finding in diagnose(self._run()) if finding.severity == "error"]
 
     def _run(self) -> Run:
-        summary = {} if self._budget is None else {"budget": self._budget}
+        summary = {} if self._budget is None else {"budget": self._budget, "planned_rate": self._planned_rate}
         return Run.of_checks(self._log.path.parent, self._checks, summary=summary)
 
     def _announce(self, finding: Finding, step: int, *, aloud: bool) -> None:

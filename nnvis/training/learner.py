@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import clip_grad_value_, clip_grads_with_norm_
+from torch.nn.utils import clip_grad_norm_, clip_grad_value_, clip_grads_with_norm_
 
 from nnvis.config import schema
 from nnvis.data import Split
@@ -130,6 +130,13 @@ class Learner:
                 raise NonfiniteError(what, split.inputs[rows], split.targets[rows], gradients_are_new=True)
         if self.settings.clip_grad_value is not None:
             clip_grad_value_(self.model.parameters(), self.settings.clip_grad_value)
+
+    def clip_gradients(self, parameters: list[Tensor]) -> None:
+        """Clip the `.grad` of these as `clip` does that of the model."""
+        if self.settings.clip_grad_norm is not None:
+            clip_grad_norm_(parameters, self.settings.clip_grad_norm)
+        if self.settings.clip_grad_value is not None:
+            clip_grad_value_(parameters, self.settings.clip_grad_value)
 
     def update(self) -> bool:
         """Let the optimizer move the parameters. Returns False where GradScaler found an overflow and skipped it."""

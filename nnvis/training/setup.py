@@ -3,30 +3,41 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from itertools import count, islice
 from typing import Any, cast
 
 import torch
 from torch import nn
 
 from nnvis.config import Config
+from nnvis.config.dumping import plain
 from nnvis.data import Splits, shared_rows
 from nnvis.diagnosis import Diagnosis
+from nnvis.diagnosis.evidence import largest_rate
 from nnvis.errors import InputError
 from nnvis.models import build_model
+from nnvis.probe.branches import FACTORS, try_rates
+from nnvis.probe.branches import STEPS as BRANCH_STEPS
 from nnvis.probe.checks import GRADIENT_ROWS, LEAST_ROWS, Checker, Rows, has_running_statistics
 from nnvis.probe.layers import find_layers
 from nnvis.probe.schedule import Plan, Schedule, plan_checks
 from nnvis.record import FIGURES_BYTES, EventLog, checks_bytes, expected_bytes, load_run
-from nnvis.training.batches import Batches
+from nnvis.record.vocabulary import FloatArray
+from nnvis.training.batches import Batches, take
+from nnvis.training.batches import Rows as BatchRows
 from nnvis.training.devices import resolve_device, resolve_precision
-from nnvis.training.examination import Examination, Picture
+from nnvis.training.examination import Branching, Examination, Picture
 from nnvis.training.learner import Learner, Placed
 from nnvis.training.loop import Length
 from nnvis.training.losses import build_objective, resolve_loss
 from nnvis.training.optimizers import build_optimizer, build_schedule, needs_closure
 from nnvis.training.recording import SCALARS_EVERY
 from nnvis.training.state import State
+
+BRANCHES = (0.0, 0.05, 0.2)
+"""Parts of a run after which other learning rates are tried, where that is asked for."""
 
 
 def resolve(config: Config) -> Config:
@@ -77,6 +88,8 @@ def build_learner(config: Config, splits: Splits) -> Learner:
         raise InputError("training.early_stopping.metric: accuracy is for classification; choose loss")
     if training.precision == "fp16" and needs_closure(optimizer):
         raise InputError("training.precision: fp16 does not go with LBFGS; choose bf16, float32 or float64")
+    if training.precision == "fp16" and config.diagnosis.branches:
+        raise InputError("diagnosis.branches: do not go with fp16, whose gradients are scaled; choose bf16 or float32")
     return Learner(
         model=model,
         forward=cast(nn.Module, torch.compile(model)) if training.compile else model,
@@ -107,7 +120,7 @@ def checks_of(config: Config, splits: Splits, learner: Learner) -> Plan | None:
     if every is None or len(splits.train) < LEAST_ROWS:
         return None
     steps, _ = length_of(config).total(batches.steps_per_epoch)
-    return plan_checks(
+    plan = plan_checks(
         steps,
         math.ceil(len(splits.train) / batches.steps_per_epoch),
         len(splits.train),
@@ -115,6 +128,7 @@ def checks_of(config: Config, splits: Splits, learner: Learner) -> Plan | None:
         normalizes=has_running_statistics(learner.model),
         every=None if every == "auto" else every,
     )
+    return plan._replace(steps=(*sorted({*plan.steps, *branch_steps(steps)}),)) if config.diagnosis.branches else plan
 
 
 def build_checker(
@@ -139,6 +153,35 @@ def build_checker(
     )
 
 
+def branch_steps(steps: int) -> frozenset[int]:
+    """When a run of so many steps tries other learning rates.
+
+    At its start, which nothing has spoilt yet, and twice more by the time at which a network that learns has shown it,
+    so that what they say has lasted.
+    """
+    return frozenset(round(part * steps) for part in BRANCHES)
+
+
+def branch(
+    checker: Checker, learner: Learner, train: Placed, batches: Batches, state: State, steps: int = BRANCH_STEPS
+) -> dict[str, FloatArray]:
+    """What other learning rates do from here, on the batches that come next, clipped as training clips."""
+    coming = list(islice(_coming(batches, state), steps))
+
+    def taken() -> Iterator[list[Rows]]:
+        for step in coming:
+            yield [Rows(take(train.inputs, rows), take(train.targets, rows)) for rows in step]
+
+    return try_rates(checker, learner.optimizer, taken, clip=learner.clip_gradients)
+
+
+def _coming(batches: Batches, state: State) -> Iterator[tuple[BatchRows, ...]]:
+    """The row numbers of the steps that come next, without an end."""
+    yield from batches.epoch(state.epoch, first=state.batch)
+    for epoch in count(state.epoch + 1):
+        yield from batches.epoch(epoch)
+
+
 def examine(
     config: Config,
     splits: Splits,
@@ -146,6 +189,7 @@ def examine(
     placed: dict[str, Placed],
     log: EventLog,
     plan: Plan | None,
+    state: State,
     *,
     tell: Callable[[str, str], None],
     picture: Picture,
@@ -155,16 +199,23 @@ def examine(
     if plan is None:
         return Examination(None, Schedule(), log)
     earlier = load_run(log.path.parent).checks if log.last_step > 0 else ()
+    checker = build_checker(splits, learner, placed, plan, earlier[0].facts if earlier else None)
+    branches = None
+    if config.diagnosis.branches:
+        try_them = partial(branch, checker, learner, placed["train"], build_batches(config, splits), state)
+        branches = Branching(branch_steps(plan.steps[-1]), try_them)
     return Examination(
-        build_checker(splits, learner, placed, plan, earlier[0].facts if earlier else None),
+        checker,
         Schedule(plan.steps),
         log,
         earlier=earlier,
         budget=plan.steps[-1],
+        planned_rate=largest_rate(plain(config)),
         stop_on=config.diagnosis.stop_on,
         tell=tell,
         picture=picture,
         beforehand=beforehand,
+        branches=branches,
     )
 
 
@@ -194,6 +245,8 @@ def _log_bytes(config: Config, splits: Splits, learner: Learner) -> int:
     if plan is not None:
         rows = min(len(splits.train), plan.rows) + (min(len(splits.val), plan.rows) if splits.val else 0)
         checks = checks_bytes(layers, rows, len(plan.steps))
+        if config.diagnosis.branches:
+            checks += checks_bytes(0, rows, len(branch_steps(steps)) * (len(FACTORS) + 2))
     if not capture.every:
         return expected_bytes(0, math.ceil(steps / SCALARS_EVERY)) + checks
     with_histograms = math.ceil(capture.histogram_every / capture.every) * capture.every

@@ -70,7 +70,7 @@ def test_nothing_is_wrong_with_healthy_networks() -> None:
     ):
         assert not diagnosis.findings
         assert not diagnosis.sick
-        later = {"not_learning", "underfitting", "overfitting", "learning_rate_too_high"}
+        later = {"not_learning", "underfitting", "overfitting", "learning_rate_too_high", "learning_rate_too_low"}
         assert {s for s, reason in diagnosis.not_judged.items() if reason == "training has not begun"} == later
 
 

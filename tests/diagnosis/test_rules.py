@@ -13,7 +13,7 @@ from made_up import BATCHES, CLASSES, CONSTANT, COURSE, ROWS, facts, record, reg
 from nnvis.config.training_sections import Symptom
 from nnvis.diagnosis import RULES, NotJudged, diagnose
 from nnvis.diagnosis.evidence import holm, interval, p_below, stuck
-from nnvis.diagnosis.remedies import TREAT_CAUSES, remedies
+from nnvis.diagnosis.remedies import BEST_TRIED, TREAT_CAUSES, remedies
 from nnvis.record import Run
 
 STUCK = (1.0, 1.0, 1.0, 1.0, 1.0)
@@ -44,6 +44,12 @@ VANISHING = {"diagnosis_activation_grad_norm": gradients(1e-6, 1e-5, 1e-3, 1e-2,
 EXPLODING = {"diagnosis_activation_grad_norm": gradients(1e4, 1e3, 1e2, 10, 1)}
 BLOCKED = {"diagnosis_parameter_grad_norm": np.array([0, NAN, 0, NAN, 1.0])}
 TWINS = {"diagnosis_duplicate_fraction": np.array([1.0, NAN, 0.0, NAN, NAN])}
+BRANCHES = {
+    "diagnosis_branch_factor": np.array([0.0, 1.0, 10.0]),
+    "diagnosis_branch_rate": np.array([0.0, 0.01, 0.1]),
+    "diagnosis_branch_row_loss": np.outer((1.0, 0.99, 0.7), np.linspace(0.9, 1.1, ROWS)) * CONSTANT,
+    "diagnosis_branch_batch_loss": np.ones((3, 20)),
+}
 FELL = [0.9, 0.5, 0.3, 0.1, 0.01]
 RISING_VAL = {
     step: {"diagnosis_row_loss_val": CONSTANT * share * np.linspace(0.8, 1.2, ROWS)}
@@ -72,6 +78,8 @@ SICK: list[tuple[str, Run, str]] = [
     ("underfitting", record((1.0, 0.9, 0.9, 0.8, 0.8)), "warning"),
     ("learning_rate_too_high", record((1.0, 0.3, 0.8, 1.5, 2.0)), "error"),
     ("learning_rate_too_high", record((1.0, 0.3, 0.5, 0.6, 0.6)), "warning"),
+    ("learning_rate_too_low", record(STUCK, everywhere=BRANCHES), "error"),
+    ("learning_rate_too_low", record((1.0, 0.97, 0.94, 0.91, 0.88), everywhere=BRANCHES), "warning"),
     ("bad_initial_loss", record((4.0, 0.5, 0.3, 0.2, 0.1)), "warning"),
     ("bad_initial_loss", record((4.0, 1.0, 1.0, 1.0, 1.0)), "error"),
     ("unnormalized_inputs", record(STUCK, facts(inputs={"rms": 200.0})), "error"),
@@ -134,7 +142,7 @@ def test_a_sick_record(symptom: str, run: Run, severity: str) -> None:
     assert finding.evidence
     assert finding.causes
     blamed = [TREAT_CAUSES] if finding.causes[0] in RULES else []
-    assert list(finding.remedies) == [*blamed, *remedies(symptom)]
+    assert [one for one in finding.remedies if one.title != BEST_TRIED] == [*blamed, *remedies(symptom)]
     assert remedies(symptom)
     assert finding.first_step in {0, 7, 10, 20, *(check.step for check in run.checks)}
 
@@ -149,8 +157,8 @@ def test_a_healthy_record_has_no_finding_and_is_judged_on_everything() -> None:
     found = diagnose(record())
     assert not found.findings
     assert not found.sick
-    assert not found.not_judged
-    assert set(found.judged) == set(RULES)
+    assert list(found.not_judged) == ["learning_rate_too_low"]  # which only trying tells
+    assert {*found.judged, *found.not_judged} == set(RULES)
 
 
 HEALTHY: list[tuple[str, str, Run]] = [

@@ -1,0 +1,94 @@
+"""Rows learned by heart: networks that can, those that cannot, and nothing changed."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from nnvis.probe.by_heart import KNOWN, ROWS, STEPS, learn_by_heart
+from nnvis.probe.checks import Checker, Rows
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    torch.manual_seed(0)
+
+
+def network(*end: nn.Module, outputs: int = 3) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(6, 32), nn.BatchNorm1d(32), nn.ReLU(), nn.Dropout(), nn.Linear(32, outputs), *end)
+
+
+def learned(
+    model: nn.Module, loss_fn: nn.Module, inputs: Tensor, targets: Tensor
+) -> tuple[np.ndarray, np.ndarray, float] | None:
+    checker = Checker(model, loss_fn, Rows(inputs, targets))
+    checker.check(0)
+    found = learn_by_heart(checker)
+    if not found:
+        return None
+    kinds = ("row_loss", "row_loss_constant", "steps")
+    losses, constant, steps = (found[f"diagnosis_heart_{kind}"] for kind in kinds)
+    assert steps[1] == STEPS
+    return losses, constant, float(steps[0])
+
+
+def test_random_labels_are_learned_by_a_network_that_is_put_together_rightly() -> None:
+    inputs, targets = torch.randn(100, 6), torch.randint(3, (100,))
+    result = learned(network(), nn.CrossEntropyLoss(), inputs, targets)
+    assert result is not None
+    losses, constant, steps = result
+    assert len(losses) == len(constant) == ROWS
+    assert losses.mean() < KNOWN * constant.mean()
+    assert steps < STEPS
+    values = learned(network(outputs=1), nn.MSELoss(reduction="sum"), inputs, torch.randn(100, 1))
+    assert values is not None
+    assert values[0].mean() < KNOWN * values[1].mean()
+
+
+def test_the_constant_is_that_of_those_rows() -> None:
+    targets = torch.randint(3, (40,))
+    inputs = torch.cat([targets[:, None].float(), torch.randn(40, 5)], dim=1)
+    checker = Checker(network(), nn.CrossEntropyLoss(), Rows(inputs, targets))
+    checker.check(0)
+    classes = checker.rows.targets[:ROWS].numpy()
+    shares = np.bincount(classes) / ROWS
+    found = learn_by_heart(checker)["diagnosis_heart_row_loss_constant"]
+    assert found == pytest.approx(-np.log(shares[classes]))
+
+
+def test_what_blocks_the_gradient_or_does_not_fit_the_targets_is_not_learned() -> None:
+    inputs, targets = torch.randn(100, 6), torch.randint(2, (100, 1)).float()
+    blocked = learned(network(nn.Softmax(1), outputs=1), nn.BCELoss(), inputs, targets)
+    assert blocked is not None
+    assert blocked[0].mean() > 0.9 * blocked[1].mean()
+    assert blocked[2] == STEPS
+    beyond = learned(network(nn.ReLU(), outputs=1), nn.MSELoss(), inputs, targets - 2)
+    assert beyond is not None
+    assert beyond[0].mean() > 0.9 * beyond[1].mean()
+
+
+def test_rows_with_the_same_inputs_count_once() -> None:
+    inputs = torch.randn(ROWS, 6).repeat(4, 1)
+    targets = torch.randint(3, (4 * ROWS,))  # of the same inputs several
+    result = learned(network(), nn.CrossEntropyLoss(), inputs, targets)
+    assert result is not None
+    assert result[0].mean() < KNOWN * result[1].mean()
+    assert learned(network(), nn.CrossEntropyLoss(), inputs[: ROWS - 1], targets[: ROWS - 1]) is None
+
+
+def test_nothing_changes() -> None:
+    model, inputs, targets = network(), torch.randn(100, 6), torch.randint(3, (100,))
+    nn.functional.cross_entropy(model(inputs), targets).backward()
+    before, gradients = copy.deepcopy(model.state_dict()), [p.grad for p in model.parameters()]
+    checker = Checker(model, nn.CrossEntropyLoss(), Rows(inputs, targets))
+    checker.check(0)
+    state = torch.get_rng_state()
+    assert learn_by_heart(checker)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert all(p.grad is g for p, g in zip(model.parameters(), gradients, strict=True))
+    assert all(module.training for module in model.modules())
