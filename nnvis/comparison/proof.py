@@ -94,13 +94,19 @@ class Effect:
         return self.better and self.gone and not self.missing
 
 
-def effects_of(outcomes: Mapping[str, Outcome], unchanged: str, symptoms: Mapping[str, str]) -> dict[str, Effect]:
-    """By variant, in the order of `symptoms` (variant -> what it is to cure)."""
+def effects_of(
+    outcomes: Mapping[str, Outcome], unchanged: str, symptoms: Mapping[str, str], among: int = 0
+) -> dict[str, Effect]:
+    """By variant, in the order of `symptoms` (variant -> what it is to cure).
+
+    `among`: how many remedies may be tried in all, where that is more than there are by now.
+    """
     base = outcomes[unchanged]
     metrics = {variant: judged_by(outcomes[variant]) for variant in symptoms}
     losses = {variant: _losses(outcomes[variant], base, metric) for variant, metric in metrics.items()}
     p_values = {variant: p_better(own, _losses(base, base, metrics[variant])) for variant, own in losses.items()}
-    adjusted = dict(zip(p_values, holm([*p_values.values()]).tolist(), strict=True))
+    waiting = [1.0] * (among - len(p_values))
+    adjusted = dict(zip(p_values, holm([*p_values.values(), *waiting]).tolist(), strict=False))
     return {
         variant: _effect(
             outcomes[variant], base, symptom, metrics[variant], losses[variant], p_values[variant], adjusted[variant]

@@ -90,7 +90,12 @@ def test_the_learning_rate_is_the_runs_own() -> None:
 def test_a_change_in_place_already_is_left_out() -> None:
     cured = CONFIGS["cured"]
     assert offered("vanishing_gradients", cured) == {}
-    assert list(offered("overfitting", cured)) == ["decay the weights", "use a smaller network", "get more data"]
+    assert list(offered("overfitting", cured)) == [
+        "decay the weights",
+        "decay the weights tenfold",
+        "use a smaller network",
+        "get more data",
+    ]
     half_done = offered("vanishing_gradients", CONFIGS["spirals_mlp"])["use ReLU with He's initialisation"]
     assert half_done == {"model.activation": "ReLU"}  # its weights start as He's already
 

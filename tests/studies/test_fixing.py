@@ -129,7 +129,7 @@ def test_three_seeds_do_not_prove_that_it_was_no_luck(wild: Path, capsys: pytest
     runs = wild.parents[1]
     assert cli.main(["fix", str(wild), "--runs", str(runs), "--seeds", "3", "--quiet"]) == 0
     out, _ = capsys.readouterr()
-    assert out.splitlines()[-1].startswith("Nothing is proved: over 3 seeds no remedy of 3 ")
+    assert out.splitlines()[-1].startswith("Nothing is proved: over 3 seeds no remedy of 6 ")
     assert "not proved" in out
 
 
@@ -187,11 +187,12 @@ def test_two_faults_are_treated_together_too(wild: Path) -> None:
 
     def option(symptom: str, **overrides: Any) -> tuple[Finding, Remedy]:
         told = {key.replace("__", "."): value for key, value in overrides.items()}
-        return Finding(symptom, "error", (), 0, 0.0, 0.0, ""), Remedy(symptom[:4], "why", told)
+        remedy = Remedy(symptom[:4], "why", told)
+        return Finding(symptom, "error", (), 0, 0.0, 0.0, "", remedies=(remedy,)), remedy
 
     a, b = option("dead_units", model__norm="batch"), option("exploding_gradients", training__clip_grad_norm=1.0)
     again, invalid = option("overfitting", model__norm="layer"), option("bad_labels", optimizer__lr=-1.0)
-    other = option("dead_units", model__residual=True)
+    other = (a[0], option("dead_units", model__residual=True)[1])
     *alone, (finding, both) = fixing._with_all_together([a, other, b, again], config)
     assert alone == [a, other, b, again]
     assert finding is a[0]
@@ -199,7 +200,7 @@ def test_two_faults_are_treated_together_too(wild: Path) -> None:
     assert fixing._with_all_together([a, other], config) == [a, other]  # one finding
     assert fixing._with_all_together([a, again], config) == [a, again]  # the same key
     assert fixing._with_all_together([a, invalid], config) == [a, invalid]
-    many = [a, b, *[option("dead_units", optimizer__lr=1.0 + k) for k in range(6)]]
+    many = [a, b, *[(a[0], option("dead_units", optimizer__lr=1.0 + k)[1]) for k in range(6)]]
     assert fixing._with_all_together(many, config)[fixing.MOST - 1][1].overrides == both.overrides
 
 
