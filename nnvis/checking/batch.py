@@ -33,8 +33,8 @@ def check(model: nn.Module, loss_fn: LossFunction, inputs: Any, targets: Any) ->
     are enough, drawn as training draws them; of more than 1024 some are looked at. An `error` will hurt the training,
     whatever its length and learning rate; a `warning` may. NaN in the data is a finding.
 
-    Raises InputError for what cannot be checked: under 2 rows, inputs and targets of different lengths, or a forward
-    pass, a loss or a backward pass that raises; it says which, and the shapes.
+    Raises InputError for what cannot be checked: under 2 rows, inputs and targets of different lengths, complex
+    numbers, or a forward pass, a loss or a backward pass that raises; it says which, and the shapes.
     """
     if not isinstance(model, nn.Module):
         raise InputError(f"check: model should be a torch.nn.Module, got {_kind(model)}")
@@ -42,6 +42,8 @@ def check(model: nn.Module, loss_fn: LossFunction, inputs: Any, targets: Any) ->
         raise InputError(f"check: loss_fn should be a function of outputs and targets, got {_kind(loss_fn)}")
     if any(is_lazy(parameter) for parameter in model.parameters()):
         raise InputError("check: the model has lazy layers that know no sizes yet; run one batch through it first")
+    if any(tensor.is_complex() for tensor in [*model.parameters(), *tensors(inputs), *tensors(targets)]):
+        raise InputError("check: weights and data should be real, got complex numbers; nnvis.watch measures those")
     _require_rows(inputs, targets)
     device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
     rows = Rows(inputs, targets).to(device)

@@ -1,6 +1,6 @@
 """How often `nnvis fix` would prove what does nothing: healthy networks, really trained, and placebos for remedies.
 
-    python tests/benchmarks/placebo.py [--baselines 1000] [--remedies 4] [--seeds 5] [--steps 100]
+    python tests/benchmarks/placebo.py [--baselines 2000] [--skip 0] [--remedies 4] [--seeds 5] [--steps 100]
 
 A placebo is the same config with other random numbers: of a seed the baseline and every placebo see the same rows
 (`data.seed`), but start from other weights and draw other batches. It differs in every bit and in nothing that counts.
@@ -138,18 +138,22 @@ def proved(p_values: Sequence[float], first: int) -> int:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--baselines", type=int, default=1000)
+    parser.add_argument("--baselines", type=int, default=2000)
+    parser.add_argument("--skip", type=int, default=0, help="baselines that another process counts")
     parser.add_argument("--remedies", type=int, default=4)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=100)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    began_s, number = time.monotonic(), itertools.count(1)
+    arms = range(1 + options.remedies + SECOND_ROUND)
+    began_s, number = time.monotonic(), itertools.count(1 + options.skip * len(arms) * options.seeds)
     any_proved, all_proved, uncorrected, tried = 0, 0, 0, 0
-    for done, config in enumerate(configs(options.baselines, options.steps), 1):
-        arms = range(1 + options.remedies + SECOND_ROUND)
+    chosen = configs(options.skip + options.baselines, options.steps)[options.skip :]
+    for done, config in enumerate(chosen, 1):
         keys = [(arm, seed) for arm in arms for seed in range(options.seeds)]
-        losses = final_losses([with_seeds(config, 1000 * done + seed, next(number)) for _, seed in keys])
+        losses = final_losses(
+            [with_seeds(config, 1000 * (options.skip + done) + seed, next(number)) for _, seed in keys]
+        )
         by_arm = [{seed: loss for (a, seed), loss in zip(keys, losses, strict=True) if a == arm} for arm in arms]
         p_values = [p_better(own, by_arm[0]) for own in by_arm[1:]]
         called = proved(p_values, options.remedies)
