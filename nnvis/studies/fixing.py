@@ -46,7 +46,7 @@ MOST = 6
 """How many remedies are tried: each costs a run for every seed, and makes the proof of the others harder."""
 SECOND_ROUND = 3
 """How many more are tried where none of the first is proved."""
-RATES = (3.0, 1 / 3)
+RATES = (10.0, 0.1)
 """The learning rates of the second round, as multiples."""
 FIXED_FILE = "fixed.yaml"
 TWIN_FILE = "figures/twin.png"

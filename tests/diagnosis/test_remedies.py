@@ -203,11 +203,12 @@ def test_remedies_together_are_fitted_to_what_those_before_them_leave() -> None:
 def test_a_remedy_at_another_learning_rate() -> None:
     lower = Remedy("lower", "why", {"optimizer.lr": 0.03})
     adam = Remedy("Adam", "why", {"optimizer": {"kind": "Adam", "lr": 0.001}})
-    raised = at_rate(lower, 3.0, DEEP)
+    raised = at_rate(lower, 10.0, DEEP)
     assert raised
-    assert (raised.title, raised.overrides) == ("lower at 3 times the learning rate", {"optimizer.lr": 0.09})
+    assert (raised.title, raised.overrides) == ("lower at 10 times the learning rate", {"optimizer.lr": 0.3})
     third = at_rate(adam, 1 / 3, CONFIGS["digits_mlp"])
     assert third
+    assert third.title == "Adam at 0.33 times the learning rate"
     assert with_overrides(CONFIGS["digits_mlp"], third.overrides).optimizer.arguments["lr"] == 0.0003333
 
 
