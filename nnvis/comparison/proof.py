@@ -25,6 +25,11 @@ that is ahead in all n seeds, in k of them or more because the unchanged one div
 of three 1/64, which proves nothing. A sign test (2^-n) would throw away that diverging is no toss of a coin. Where two
 finite pairs are left there is a t test as well, and twice the smaller p counts.
 
+**A second round** of remedies, chosen by what the first has shown, is tried where that proves nothing. All p values are
+adjusted for as many remedies as both rounds have (`among`), before the second begins: what it may try is paid for in
+advance. Its runs are new and did not choose it; the unchanged config's are the same, and where nothing was proved
+against them they look rather better than they are.
+
 **LEVEL** is one-sided and for all remedies of a run together: if none of them helps, one is called proved in 1% of runs
 at most. The seed of the run that was diagnosed is among the seeds, though it was picked for being ill; the tests of
 this file draw that, too.

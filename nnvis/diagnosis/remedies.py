@@ -190,14 +190,17 @@ def together(parts: Sequence[Remedy], config: Config, why: str) -> Remedy | None
 
 
 def at_rate(remedy: Remedy, factor: float, config: Config) -> Remedy | None:
-    """A fitted remedy at so many times the learning rate that it leaves; None where no config can say that."""
+    """A fitted remedy at so many times the learning rate that it leaves.
+
+    None where no config can say that, or it is the config itself: a tenth of the learning rate, ten times.
+    """
     from nnvis.diagnosis.changes import effective, scaled_rate, with_overrides
 
     changed = with_overrides(config, remedy.overrides)
-    rate = effective(changed, scaled_rate(factor)(changed) or {})
+    rate = scaled_rate(factor)(changed) or {}
+    whole = effective(config, remedy.overrides | rate) if rate else None
     title = f"{remedy.title} at {factor:.2g} times the learning rate"
-    why = "what a remedy changes may want other steps"
-    return Remedy(title, why, remedy.overrides | rate) if rate else None
+    return Remedy(title, "what a remedy changes may want other steps", whole) if whole else None
 
 
 def _overrides(remedy: Remedy, config: Config) -> dict[str, Any] | None:

@@ -206,6 +206,8 @@ def test_a_remedy_at_another_learning_rate() -> None:
     raised = at_rate(lower, 10.0, DEEP)
     assert raised
     assert (raised.title, raised.overrides) == ("lower at 10 times the learning rate", {"optimizer.lr": 0.3})
+    now = DEEP.optimizer.arguments["lr"]
+    assert at_rate(Remedy("lower", "why", {"optimizer.lr": 0.1 * now}), 10.0, DEEP) is None  # the config itself
     third = at_rate(adam, 1 / 3, CONFIGS["digits_mlp"])
     assert third
     assert third.title == "Adam at 0.33 times the learning rate"
