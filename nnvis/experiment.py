@@ -19,7 +19,7 @@ import torch
 from torch import nn
 
 from nnvis.config import Config, dump_config, load_config, parse_config
-from nnvis.data import Splits, load_splits
+from nnvis.data import Splits
 from nnvis.diagnosis import Diagnosis
 from nnvis.diagnosis.telling import in_a_line
 from nnvis.interrupts import interruptible, resumable, terminable
@@ -28,9 +28,7 @@ from nnvis.record import Finding, Run, load_run
 from nnvis.record.files import claimed
 from nnvis.training.checkpoints import last_checkpoint, load_checkpoint
 from nnvis.training.conclusion import Conclusion, open_log
-from nnvis.training.devices import cpu_threads
 from nnvis.training.evaluation import evaluate
-from nnvis.training.failures import explained
 from nnvis.training.learner import Learner
 from nnvis.training.loop import Loop
 from nnvis.training.progress import Follow, Quiet, progress_for
@@ -39,14 +37,12 @@ from nnvis.training.recording import Recording
 from nnvis.training.run_directory import new_run_directory, resumed_config, unfinished_run
 from nnvis.training.setup import (
     build_batches,
-    build_learner,
     checks_of,
     describe,
     examine,
     length_of,
     place,
-    resolve,
-    with_loss,
+    prepared,
 )
 from nnvis.training.snapshots import Snapshots, snapshot_steps
 from nnvis.training.state import State
@@ -81,12 +77,7 @@ def train(
     previous = None if resume is False else unfinished_run(Path(runs), config.name, resume)
     if previous:
         config = resumed_config(config, load_config(previous / "config.yaml", trust=trust), previous)
-    config = resolve(config)
-    target = torch.device(config.training.device)
-    with cpu_threads(config.training.threads), seeded(config.seed, target), explained(config.training):
-        splits = load_splits(config.data, config.seed)
-        config = with_loss(config, splits)
-        learner = build_learner(config, splits)
+    with prepared(config) as (config, splits, learner):
         directory = previous or new_run_directory(Path(runs), config)
         with claimed(directory, "training this run"), resumable(directory, trust=trust), terminable():
             follow = follow or partial(_shown, quiet)

@@ -48,8 +48,8 @@ def check(
     of the model's parameters 20 steps of 32 rows are tried at 1/10 to 10 times its learning rate (and beyond, where the
     best lies at an end). All of that is put back as well.
 
-    Raises InputError for what cannot be checked: under 2 rows, inputs and targets of different lengths, or a forward
-    pass, a loss or a backward pass that raises; it says which, and the shapes.
+    Raises InputError for what cannot be checked: under 2 rows, inputs and targets of different lengths, complex
+    numbers, or a forward pass, a loss or a backward pass that raises; it says which, and the shapes.
     """
     if not isinstance(model, nn.Module):
         raise InputError(f"check: model should be a torch.nn.Module, got {_kind(model)}")
@@ -58,6 +58,8 @@ def check(
     if any(is_lazy(parameter) for parameter in model.parameters()):
         raise InputError("check: the model has lazy layers that know no sizes yet; run one batch through it first")
     _require_optimizer(optimizer, model, deep=deep)
+    if any(tensor.is_complex() for tensor in [*model.parameters(), *tensors(inputs), *tensors(targets)]):
+        raise InputError("check: weights and data should be real, got complex numbers; nnvis.watch measures those")
     _require_rows(inputs, targets)
     device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
     rows = Rows(inputs, targets).to(device)

@@ -8,30 +8,14 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
-import torch
-
 from nnvis.checking.deep import look_deep
 from nnvis.config import Config
 from nnvis.config.dumping import plain
-from nnvis.data import load_splits
 from nnvis.diagnosis import Diagnosis, diagnose_beforehand
 from nnvis.errors import InputError
 from nnvis.probe.checks import LEAST_ROWS
 from nnvis.record import Run
-from nnvis.training.devices import cpu_threads
-from nnvis.training.failures import explained
-from nnvis.training.randomness import seeded
-from nnvis.training.setup import (
-    branch,
-    build_batches,
-    build_checker,
-    build_learner,
-    checks_of,
-    length_of,
-    place,
-    resolve,
-    with_loss,
-)
+from nnvis.training.setup import branch, build_batches, build_checker, checks_of, length_of, place, prepared
 from nnvis.training.state import State
 
 
@@ -42,12 +26,7 @@ def check_config(config: Config, *, deep: bool = False) -> tuple[Run, Diagnosis]
     Returns a run that holds this check alone, in memory, for telling. Global state (random numbers, threads) is put
     back. Raises InputError for what cannot be trained.
     """
-    config = resolve(config)
-    target = torch.device(config.training.device)
-    with cpu_threads(config.training.threads), seeded(config.seed, target), explained(config.training):
-        splits = load_splits(config.data, config.seed)
-        config = with_loss(config, splits)
-        learner = build_learner(config, splits)
+    with prepared(config) as (config, splits, learner):
         plan = checks_of(config.model_copy(update={"diagnosis": type(config.diagnosis)()}), splits, learner)
         if plan is None:
             raise InputError(f"{config.name}: a check needs at least {LEAST_ROWS} rows, got {len(splits.train)}")

@@ -8,26 +8,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import torch
-
 from nnvis.config import Config, load_config
-from nnvis.data import load_splits
 from nnvis.errors import InputError
 from nnvis.record import Check, Run
 from nnvis.training.checkpoints import load_checkpoint
-from nnvis.training.devices import cpu_threads
-from nnvis.training.failures import explained
-from nnvis.training.randomness import seeded
-from nnvis.training.setup import (
-    branch,
-    build_batches,
-    build_checker,
-    build_learner,
-    checks_of,
-    place,
-    resolve,
-    with_loss,
-)
+from nnvis.training.setup import branch, build_batches, build_checker, checks_of, place, prepared
 from nnvis.training.state import State
 
 
@@ -50,12 +35,8 @@ def branch_run(run: Run, *, trust: bool = False) -> Run:
 
 
 def _branched(run: Run, config: Config, checkpoint: dict) -> Check:
-    config = resolve(config.model_copy(update={"diagnosis": type(config.diagnosis)()}))
-    target, state = torch.device(config.training.device), State.from_dict(checkpoint)
-    with cpu_threads(config.training.threads), seeded(config.seed, target), explained(config.training):
-        splits = load_splits(config.data, config.seed)
-        config = with_loss(config, splits)
-        learner = build_learner(config, splits)
+    state = State.from_dict(checkpoint)
+    with prepared(config.model_copy(update={"diagnosis": type(config.diagnosis)()})) as (config, splits, learner):
         learner.load_state_dict(checkpoint)
         plan, placed = checks_of(config, splits, learner), place(splits, learner)
         if plan is None or learner.scaler is not None:

@@ -25,6 +25,11 @@ that is ahead in all n seeds, in k of them or more because the unchanged one div
 of three 1/64, which proves nothing. A sign test (2^-n) would throw away that diverging is no toss of a coin. Where two
 finite pairs are left there is a t test as well, and twice the smaller p counts.
 
+**A second round** of remedies, chosen by what the first has shown, is tried where that proves nothing. All p values are
+adjusted for as many remedies as both rounds have (`among`), before the second begins: what it may try is paid for in
+advance. Its runs are new and did not choose it; the unchanged config's are the same, and where nothing was proved
+against them they look rather better than they are.
+
 **LEVEL** is one-sided and for all remedies of a run together: if none of them helps, one is called proved in 1% of runs
 at most. The seed of the run that was diagnosed is among the seeds, though it was picked for being ill; the tests of
 this file draw that, too.
@@ -94,13 +99,19 @@ class Effect:
         return self.better and self.gone and not self.missing
 
 
-def effects_of(outcomes: Mapping[str, Outcome], unchanged: str, symptoms: Mapping[str, str]) -> dict[str, Effect]:
-    """By variant, in the order of `symptoms` (variant -> what it is to cure)."""
+def effects_of(
+    outcomes: Mapping[str, Outcome], unchanged: str, symptoms: Mapping[str, str], among: int = 0
+) -> dict[str, Effect]:
+    """By variant, in the order of `symptoms` (variant -> what it is to cure).
+
+    `among`: how many remedies may be tried in all, where that is more than there are by now.
+    """
     base = outcomes[unchanged]
     metrics = {variant: judged_by(outcomes[variant]) for variant in symptoms}
     losses = {variant: _losses(outcomes[variant], base, metric) for variant, metric in metrics.items()}
     p_values = {variant: p_better(own, _losses(base, base, metrics[variant])) for variant, own in losses.items()}
-    adjusted = dict(zip(p_values, holm([*p_values.values()]).tolist(), strict=True))
+    waiting = [1.0] * (among - len(p_values))
+    adjusted = dict(zip(p_values, holm([*p_values.values(), *waiting]).tolist(), strict=False))
     return {
         variant: _effect(
             outcomes[variant], base, symptom, metrics[variant], losses[variant], p_values[variant], adjusted[variant]

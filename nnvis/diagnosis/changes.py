@@ -71,14 +71,40 @@ def _norm(config: Config) -> Overrides | None:
     def normed(layers: list[TorchLayer]) -> Iterator[TorchLayer]:
         for layer, after in zip(layers, [*layers[1:], None], strict=True):
             yield layer
-            if layer.kind in _NORMS and after is not None and after.kind in _hidden_activations():
+            hidden = after is not None and after is not model.layers[-1] and after.kind in _hidden_activations()
+            if layer.kind in _NORMS and hidden:
                 yield _layer(_NORMS[layer.kind])
 
     return _written(config, normed)
 
 
-def _residual(config: Config) -> Overrides:
-    return {"model.residual": True} if isinstance(config.model, Mlp | Cnn) else {}
+def _residual(config: Config) -> Overrides | None:
+    model = config.model
+    if isinstance(model, Mlp | Cnn):
+        return {"model.residual": True}
+    if not isinstance(model, Layers):
+        return {}
+    if any(layer.kind == "residual" for layer in model.layers):
+        return None
+    blocks = [*_with_shortcuts(model.layers)]
+    return {"model.layers": _as_written(blocks)} if len(blocks) < len(model.layers) else {}
+
+
+def _with_shortcuts(layers: list[TorchLayer]) -> Iterator[TorchLayer]:
+    """Each hidden linear layer that keeps the width becomes a block with what follows it, up to its activation."""
+    width, place = None, 0
+    while place < len(layers):
+        layer, end = layers[place], place + 1
+        while end < len(layers) and (layers[end].kind in _PASSES_ON[1:] or "Norm" in layers[end].kind):
+            end += 1
+        activated = end < len(layers) - 1 and layers[end].kind in _hidden_activations()
+        if layer.kind == "Linear" and activated and layer.arguments.get("out_features") == width:
+            yield TorchLayer.model_validate({"kind": "residual", "children": layers[place : end + 1]})
+            place = end + 1
+        else:
+            yield layer
+            place += 1
+        width = layer.arguments.get("out_features", width)
 
 
 def _gated(config: Config) -> Overrides | None:
@@ -107,7 +133,7 @@ def _clip(config: Config) -> Overrides:
     return {"training.clip_grad_norm": min(1.0, 0.1 * (config.training.clip_grad_norm or 10.0)), **other}
 
 
-def _rate(factor: float) -> Change:
+def scaled_rate(factor: float) -> Change:
     """The learning rate times a factor; also that of a schedule which sets it."""
 
     def changed(config: Config) -> Overrides:
@@ -159,9 +185,30 @@ def _sized(factor: float) -> Change:
         if isinstance(model, Mlp | Cnn):
             channels = {"model.channels": [scaled(width) for width in model.channels]} if isinstance(model, Cnn) else {}
             return {**channels, "model.hidden": [scaled(width) for width in model.hidden or ()]}
+        if isinstance(model, Layers):
+            return {"model.layers": widened} if (widened := _as_written(_with_widths(model.layers, scaled))) else {}
         return {"model.hidden_size": scaled(model.hidden_size)} if isinstance(model, Rnn) else {}
 
     return changed
+
+
+def _with_widths(layers: list[TorchLayer], scaled: Callable[[int], int]) -> list[TorchLayer]:
+    """Other widths of all mapping layers but the last; [] where sizes that follow from them are written out."""
+    places = [place for place, layer in enumerate(layers) if _width_key(layer)]
+    sized = {"num_features", "in_features", "in_channels", "num_channels", "num_groups", "normalized_shape", "groups"}
+    if len(places) < 2 or any(layer.children or sized & set(layer.arguments) for layer in layers):
+        return []
+
+    def widened(layer: TorchLayer) -> TorchLayer:
+        key = _width_key(layer)
+        return _layer(layer.kind, **{**layer.arguments, key: scaled(layer.arguments[key])})
+
+    return [widened(layer) if place in places[:-1] else layer for place, layer in enumerate(layers)]
+
+
+def _width_key(layer: TorchLayer) -> str:
+    """What says how wide a mapping layer is; "" for other layers."""
+    return next((key for key in ("out_features", "out_channels") if key in layer.arguments), "")
 
 
 def _all_rows(config: Config) -> Overrides:
@@ -174,14 +221,19 @@ def _stop_early(config: Config) -> Overrides | None:
     return {"training.early_stopping": {"metric": "loss", "patience": 10}} if config.data.val_fraction else {}
 
 
-def _decay(config: Config) -> Overrides:
-    optimizer = config.optimizer
-    default = torch_table().optimizers[optimizer.kind].get("weight_decay")
-    if default is None:
-        return {}
-    now: Any = optimizer.arguments.get("weight_decay", default.default)
-    least = 1.0 if optimizer.kind in _DECOUPLED or optimizer.arguments.get("decoupled_weight_decay") else 0.01
-    return {"optimizer.weight_decay": max(least, _times(now, 10))} if _is_number(now) else {}
+def _decayed(times: float) -> Change:
+    """So many times a decay that tells, or ten times that of the config."""
+
+    def changed(config: Config) -> Overrides:
+        optimizer = config.optimizer
+        default = torch_table().optimizers[optimizer.kind].get("weight_decay")
+        if default is None:
+            return {}
+        now: Any = optimizer.arguments.get("weight_decay", default.default)
+        least = 1.0 if optimizer.kind in _DECOUPLED or optimizer.arguments.get("decoupled_weight_decay") else 0.01
+        return {"optimizer.weight_decay": _times(max(least, 10 * now), times)} if _is_number(now) else {}
+
+    return changed
 
 
 def _dropout(config: Config) -> Overrides | None:
@@ -281,7 +333,7 @@ def _is_number(value: Any) -> TypeGuard[float]:
 
 def _times(value: float, factor: float) -> float:
     """Rounded to what people write: 0.3 / 10 is 0.03."""
-    return float(f"{value * factor:.10g}")
+    return float(f"{value * factor:.4g}")
 
 
 def with_overrides(config: Config, overrides: Mapping[str, Any]) -> Config:
@@ -316,16 +368,17 @@ CHANGES: dict[str, Change] = {
     "keeps_size": _keeps_size,
     "he": _he,
     "clip": _clip,
-    "lower": _rate(0.1),
-    "raise": _rate(10),
-    "raise_3": _rate(3),
+    "lower": scaled_rate(0.1),
+    "raise": scaled_rate(10),
+    "raise_3": scaled_rate(3),
     "adam": _adam,
     "longer": _longer,
     "larger": _sized(4),
     "smaller": _sized(0.25),
     "all_rows": _all_rows,
     "stop_early": _stop_early,
-    "decay": _decay,
+    "decay": _decayed(1),
+    "decay_more": _decayed(10),
     "dropout": _dropout,
     "standardize": _standardized,
     "standardize_targets": _standardized_targets,

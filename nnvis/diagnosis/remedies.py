@@ -9,7 +9,7 @@ and its reason, without overrides. To add a remedy: a line in `_BY_SYMPTOM`, and
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -87,6 +87,7 @@ _BY_SYMPTOM: dict[str, tuple[_Known, ...]] = {
     "overfitting": (
         _Known("stop early", "the best weights were there before", "stop_early"),
         _Known("decay the weights", "less freedom for the same network", "decay"),
+        _Known("decay the weights tenfold", "how much is enough differs from data to data", "decay_more"),
         _Known("use dropout", "no unit can rely on another (Srivastava et al. 2014)", "dropout"),
         _Known("use a smaller network", "fewer weights a row", "smaller"),
         _Known("get more data", "what a network cannot learn by heart it has to understand", "all_rows"),
@@ -168,19 +169,57 @@ def fitted(finding: Finding, config: Mapping[str, Any]) -> tuple[Remedy, ...]:
     base = _read(config)
     if base is None:
         return tuple(replace(remedy, overrides={}) for remedy in finding.remedies)
+    found = [(remedy, _overrides(remedy, base)) for remedy in finding.remedies]
+    return tuple(replace(remedy, overrides=told) for remedy, told in found if told is not None)
+
+
+def together(parts: Sequence[Remedy], config: Config, why: str) -> Remedy | None:
+    """Several fitted remedies as one, each fitted anew to what those before it leave; None without two that go on.
+
+    Of two that change the same key the first is taken, but for a list of layers, which both can change; one that has
+    nothing left to do is left out.
+    """
+    from nnvis.diagnosis.changes import effective, with_overrides
+
+    told: dict[str, Any] = {}
+    titles = []
+    for remedy in parts:
+        own = _overrides(remedy, with_overrides(config, told)) or {}
+        if own and not any(_same_part(key, other) for key in own for other in told):
+            told |= own
+            titles.append(remedy.title)
+    whole = effective(config, told) if len(titles) > 1 else None
+    return Remedy(" and ".join(titles), why, whole) if whole else None
+
+
+def at_rate(remedy: Remedy, factor: float, config: Config) -> Remedy | None:
+    """A fitted remedy at so many times the learning rate that it leaves.
+
+    None where no config can say that, or it is the config itself: a tenth of the learning rate, ten times.
+    """
+    from nnvis.diagnosis.changes import effective, scaled_rate, with_overrides
+
+    changed = with_overrides(config, remedy.overrides)
+    rate = scaled_rate(factor)(changed) or {}
+    whole = effective(config, remedy.overrides | rate) if rate else None
+    title = f"{remedy.title} at {factor:.2g} times the learning rate"
+    return Remedy(title, "what a remedy changes may want other steps", whole) if whole else None
+
+
+def _overrides(remedy: Remedy, config: Config) -> dict[str, Any] | None:
+    """What a remedy changes in a config; None where that is nothing, {} where no config can say it."""
     from nnvis.diagnosis.changes import CHANGES, effective, sets_rate
 
-    found = []
-    for remedy in finding.remedies:
-        change = CHANGES.get(_CHANGES.get(remedy.title, ""))
-        overrides = change(base) if change else remedy.overrides
-        if remedy.title == BEST_TRIED and sets_rate(base.schedule):
-            overrides = {}
-        if overrides:
-            overrides = effective(base, overrides)
-        if overrides is not None:
-            found.append(replace(remedy, overrides=overrides))
-    return tuple(found)
+    if remedy.title == BEST_TRIED and sets_rate(config.schedule):
+        return {}
+    change = CHANGES.get(_CHANGES.get(remedy.title, ""))
+    overrides = change(config) if change else remedy.overrides
+    return effective(config, overrides) if overrides else overrides
+
+
+def _same_part(key: str, other: str) -> bool:
+    """Whether two keys change the same part of a config, as `optimizer` and `optimizer.lr` do."""
+    return key != "model.layers" and (f"{key}.".startswith(f"{other}.") or f"{other}.".startswith(f"{key}."))
 
 
 def _read(config: Mapping[str, Any]) -> Config | None:

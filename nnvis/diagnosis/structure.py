@@ -67,9 +67,10 @@ def _squashed_twice(activations: list[str], width: int, kind: str, *, always_1: 
     last, twice = activations[0], "the loss takes logits, and gets probabilities: softmax or sigmoid twice"
     if last == "softmax" and width == 1 and always_1:  # not one column of several
         yield Mismatch("error", "softmax over a single output is 1 whatever the input", "softmax over one unit", 1.0)
-    elif last == "softmax" and kind == "cross_entropy":
-        floor = math.log(math.e + width - 1) - 1
-        text = f"softmax twice, in the output and in the loss, which cannot fall below {floor:.4g} for {width} classes"
+    elif last in ("softmax", "sigmoid") and kind == "cross_entropy":
+        floor = math.log(math.e + width - 1) - 1  # of outputs between 0 and 1, taken for logits
+        what = "softmax twice, in the output and" if last == "softmax" else "sigmoid in the output and softmax"
+        text = f"{what} in the loss, which cannot fall below {floor:.4g} for {width} classes"
         yield Mismatch("error", text, twice, floor)
     elif activations[:2] == ["softmax", "softmax"]:
         yield Mismatch("error", "softmax of softmax: its outputs are nearly the same", "softmax twice")

@@ -15,7 +15,7 @@ import itertools
 import math
 import re
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -31,8 +31,8 @@ from nnvis.config import Config, StudyConfig, dump_config, parse_config, parse_s
 from nnvis.config.dumping import plain
 from nnvis.config.yaml_text import write_line, write_yaml
 from nnvis.diagnosis import diagnose
-from nnvis.diagnosis.changes import effective, with_overrides
-from nnvis.diagnosis.remedies import TREAT_CAUSES
+from nnvis.diagnosis.changes import with_overrides
+from nnvis.diagnosis.remedies import TREAT_CAUSES, at_rate, together
 from nnvis.diagnosis.telling import in_words
 from nnvis.errors import InputError, RunError
 from nnvis.record import Finding, Run, Study, load_run
@@ -44,11 +44,16 @@ from nnvis.words import number, plural
 UNCHANGED = "unchanged"
 MOST = 6
 """How many remedies are tried: each costs a run for every seed, and makes the proof of the others harder."""
+SECOND_ROUND = 3
+"""How many more are tried where none of the first is proved."""
+RATES = (10.0, 0.1)
+"""The learning rates of the second round, as multiples."""
 FIXED_FILE = "fixed.yaml"
 TWIN_FILE = "figures/twin.png"
 _FIGURES = ("summary", "learning_curves", "gradient_flow")
 _LONGEST = 60  # letters of a variant's name, which is a folder's
 _LONGEST_TOLD = 100  # letters of a change within a sentence; a list of layers has its title there
+Choice = tuple[Finding, Remedy]
 _FULL_RUN = {"diagnosis.stop_on": [], "snapshots.count": None}  # a run that a finding ends has no final loss
 
 
@@ -123,8 +128,9 @@ def fix_run(
 
     Trained are the run's config, unchanged, with each remedy, and with the first ones of several findings together
     (at most MOST remedies), with the run's own seed and those that follow it; of a seed all see the same rows in the
-    same order. `jobs` processes train at a time (1). They lie in `runs`/NAME-fix: the same call goes on after an
-    interruption, and trains nothing twice.
+    same order. Where none of them is proved, a second round tries the two that did best together, and the best one at
+    other learning rates. `jobs` processes train at a time (1). They lie in `runs`/NAME-fix: the same call goes on after
+    an interruption, and trains nothing twice.
 
     A remedy is proved if over the seeds it lowers the final validation loss beyond chance, and its symptom is gone: see
     `nnvis.comparison.proof`. The config of the best one is `file`, never in place of another file. Without a config (a
@@ -144,22 +150,36 @@ def fix_run(
         return Fix(run, findings, (), (), advice, None, None)
     config = _config_of(run, trust)
     changes = _with_all_together(changes, config)
-    variants = _variants([remedy for _, remedy in changes[:MOST]])
-    study = run_study(_study_of(run, config, findings, variants, seeds), runs=runs, jobs=jobs, trust=trust, quiet=quiet)
-    if not study.runs[UNCHANGED]:
-        raise RunError("\n".join([f"{study.path}: the unchanged config was not trained", *failures(study)]))
-    outcomes = outcomes_of(study)
-    aims = {name: finding.symptom for name, (finding, _) in zip(variants, changes, strict=False)}
-    effects = effects_of(outcomes, UNCHANGED, aims)
-    tried = tuple(
-        Tried(remedy, finding, name, effects[name], "; ".join(dict.fromkeys(outcomes[name].missing.values())))
-        for name, (finding, remedy) in zip(variants, changes, strict=False)
-    )
-    fix = Fix(run, findings, tried, tuple(changes[MOST:]), advice, study, None)
+    first, rest = changes[:MOST], tuple(changes[MOST:])
+    among = len(first) + SECOND_ROUND
+
+    def tried(*more: Choice) -> tuple[Study, tuple[Tried, ...]]:
+        chosen = [*first, *more]
+        variants = _variants([remedy for _, remedy in chosen])
+        config_of_it = _study_of(run, config, findings, variants, seeds)
+        study = run_study(config_of_it, runs=runs, jobs=jobs, trust=trust, quiet=quiet)
+        return study, _tried(study, dict(zip(variants, chosen, strict=True)), among)
+
+    study, effects = tried()
+    if not any(each.effect.proved for each in effects) and (more := _second_round(effects, config)):
+        study, effects = tried(*more)
+    fix = Fix(run, findings, effects, rest, advice, study, None)
     return _with_files(fix, fix.best, study, config) if fix.best else fix
 
 
-def _options(findings: tuple[Finding, ...]) -> list[tuple[Finding, Remedy]]:
+def _tried(study: Study, choices: Mapping[str, Choice], among: int) -> tuple[Tried, ...]:
+    """What each of the variants did. Raises RunError where there is nothing to compare it with."""
+    if not study.runs[UNCHANGED]:
+        raise RunError("\n".join([f"{study.path}: the unchanged config was not trained", *failures(study)]))
+    outcomes = outcomes_of(study)
+    effects = effects_of(outcomes, UNCHANGED, {name: finding.symptom for name, (finding, _) in choices.items()}, among)
+    return tuple(
+        Tried(remedy, finding, name, effects[name], "; ".join(dict.fromkeys(outcomes[name].missing.values())))
+        for name, (finding, remedy) in choices.items()
+    )
+
+
+def _options(findings: tuple[Finding, ...]) -> list[Choice]:
     """Each remedy once, with the first finding that has it: those that change the same are the same.
 
     What follows from other findings (it is to be cured by treating them) is left to theirs, if a config can say any.
@@ -177,24 +197,47 @@ def _options(findings: tuple[Finding, ...]) -> list[tuple[Finding, Remedy]]:
     return options
 
 
-def _with_all_together(changes: list[tuple[Finding, Remedy]], config: Config) -> list[tuple[Finding, Remedy]]:
+def _with_all_together(changes: list[Choice], config: Config) -> list[Choice]:
     """One more to try, where there are several findings: the first remedy of each at once. Two faults hide each other.
 
     Where two change the same key, the graver finding's is taken; nothing is added where the sum is no valid config.
     """
-    together: dict[str, Any] = {}
-    parts = []
-    for symptom in dict.fromkeys(finding.symptom for finding, _ in changes):
-        first = next(remedy for finding, remedy in changes if finding.symptom == symptom)
-        if together.keys().isdisjoint(first.overrides):
-            together |= first.overrides
-            parts.append(first.title)
-    whole = effective(config, together) if len(parts) > 1 else None
-    if not whole or any(remedy.overrides == whole for _, remedy in changes):
+    firsts = [next(remedy for remedy in finding.remedies if remedy.overrides) for finding, _ in changes]
+    remedy = together(firsts, config, "each finding's first remedy, for two faults hide each other")
+    if remedy is None or any(other.overrides == remedy.overrides for _, other in changes):
         return changes
-    remedy = Remedy(" and ".join(parts), "each finding's first remedy, for two faults hide each other", whole)
     place = min(len(changes), MOST - 1)
     return [*changes[:place], (changes[0][0], remedy), *changes[place:]]
+
+
+def _second_round(tried: Sequence[Tried], config: Config) -> list[Choice]:
+    """At most SECOND_ROUND more where nothing is proved: the two that did best by themselves together, and the best of
+    all at another learning rate, which what a remedy changes may want.
+
+    Only those that the validation rows judge, and that have a result in all seeds.
+    """
+    able = [each for each in tried if each.effect.metric == METRIC and not each.effect.missing]
+    ranked = sorted(
+        (each for each in able if not math.isnan(each.effect.after)),
+        key=lambda each: (len(each.effect.lost), each.effect.after),
+    )
+    single = [each for each in ranked if each.remedy in each.finding.remedies]
+    more = [_pair(single, tried, config), *(_at_rate(best, factor, config) for best in ranked[:1] for factor in RATES)]
+    return [choice for choice in more if choice and all(each.remedy.overrides != choice[1].overrides for each in tried)]
+
+
+def _pair(single: Sequence[Tried], tried: Sequence[Tried], config: Config) -> Choice | None:
+    """The first two of them that go together and were not tried yet, for the graver finding; None without any."""
+    for pair in itertools.combinations(single, 2):
+        remedy = together([each.remedy for each in pair], config, "the two that did best by themselves")
+        if remedy and all(each.remedy.overrides != remedy.overrides for each in tried):
+            return min(pair, key=tried.index).finding, remedy
+    return None
+
+
+def _at_rate(best: Tried, factor: float, config: Config) -> Choice | None:
+    remedy = at_rate(best.remedy, factor, config)
+    return (best.finding, remedy) if remedy else None
 
 
 def _config_of(run: Run, trust: bool) -> Config:

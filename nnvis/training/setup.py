@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from itertools import count, islice
 from typing import Any, cast
@@ -13,7 +14,7 @@ from torch import nn
 
 from nnvis.config import Config
 from nnvis.config.dumping import plain
-from nnvis.data import Splits, shared_rows
+from nnvis.data import Splits, load_splits, shared_rows
 from nnvis.diagnosis import Diagnosis
 from nnvis.diagnosis.evidence import largest_rate
 from nnvis.errors import InputError
@@ -27,12 +28,14 @@ from nnvis.record import FIGURES_BYTES, EventLog, checks_bytes, expected_bytes, 
 from nnvis.record.vocabulary import FloatArray
 from nnvis.training.batches import Batches, take
 from nnvis.training.batches import Rows as BatchRows
-from nnvis.training.devices import resolve_device, resolve_precision
+from nnvis.training.devices import cpu_threads, resolve_device, resolve_precision
 from nnvis.training.examination import Branching, Examination, Picture
+from nnvis.training.failures import explained
 from nnvis.training.learner import Learner, Placed
 from nnvis.training.loop import Length
 from nnvis.training.losses import build_objective, resolve_loss
 from nnvis.training.optimizers import build_optimizer, build_schedule, needs_closure
+from nnvis.training.randomness import seeded
 from nnvis.training.recording import SCALARS_EVERY
 from nnvis.training.state import State
 
@@ -51,6 +54,20 @@ def resolve(config: Config) -> Config:
 def with_loss(config: Config, splits: Splits) -> Config:
     """The config with the loss that is meant. Raises InputError where it does not fit the data."""
     return config.model_copy(update={"loss": resolve_loss(config.loss, splits.task)})
+
+
+@contextmanager
+def prepared(config: Config) -> Iterator[tuple[Config, Splits, Learner]]:
+    """The resolved config, its data, and what learns from it, as training starts them; global state is put back.
+
+    Raises InputError for what cannot be trained, and RunError for what training cannot go on with inside.
+    """
+    config = resolve(config)
+    target = torch.device(config.training.device)
+    with cpu_threads(config.training.threads), seeded(config.seed, target), explained(config.training):
+        splits = load_splits(config.data, config.seed)
+        config = with_loss(config, splits)
+        yield config, splits, build_learner(config, splits)
 
 
 def build_batches(config: Config, splits: Splits) -> Batches:

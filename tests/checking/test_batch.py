@@ -83,11 +83,13 @@ def test_a_softmax_over_one_unit_lets_no_gradient_by() -> None:
     assert blocked.causes == ("softmax over a single output is always 1: its slope is 0",)
 
 
-def test_softmax_twice_has_a_floor() -> None:
-    diagnosis = nnvis.check(nn.Sequential(network(), nn.Softmax(1)), cross_entropy, *classes())
+@pytest.mark.parametrize("squash", [nn.Softmax(1), nn.Sigmoid()])
+def test_outputs_between_0_and_1_taken_for_logits_have_a_floor(squash: nn.Module) -> None:
+    diagnosis = nnvis.check(nn.Sequential(network(), squash), cross_entropy, *classes())
     finding = only(diagnosis, "output_mismatch")
     assert finding.severity == "error"
-    assert finding.value == pytest.approx(-math.log(math.e / (math.e + CLASSES - 1)))
+    best = torch.eye(CLASSES, dtype=torch.float64)  # 1 for the right class, 0 for the others
+    assert finding.value == pytest.approx(float(cross_entropy(best, torch.arange(CLASSES))))
 
 
 def test_a_loss_that_takes_something_else() -> None:
@@ -478,6 +480,8 @@ def no_way_back(outputs: Tensor, targets: Tensor) -> Tensor:
         (lambda x, y: (nn.ReLU, cross_entropy, x, y), "model should be a torch.nn.Module, got type"),
         (lambda x, y: (network(), "mse", x, y), "loss_fn should be a function of outputs and targets, got str"),
         (lambda x, y: (nn.LazyLinear(3), cross_entropy, x, y), "lazy layers"),
+        (lambda x, y: (nn.Linear(8, 4, dtype=torch.cfloat), cross_entropy, x, y), "real, got complex numbers"),
+        (lambda x, y: (network(), cross_entropy, x + 1j, y), "real, got complex numbers"),
         (lambda x, y: (network(), cross_entropy, x.numpy(), y), "inputs should be a tensor, .*, got ndarray"),
         (lambda x, y: (network(), cross_entropy, x[:1], y[:1]), r"inputs are \(1, 8\), .*at least 2 rows"),
         (lambda x, y: (network(), cross_entropy, x, y[:7]), r"inputs are \(300, 8\), targets \(7,\); as many rows"),

@@ -11,8 +11,9 @@ import pytest
 from nnvis.config import Config, dump_config, flatten, load_config, parse_config, shipped_configs
 from nnvis.config.dumping import plain
 from nnvis.diagnosis.changes import CHANGES, with_overrides
-from nnvis.diagnosis.remedies import _BY_SYMPTOM, fitted, remedies
+from nnvis.diagnosis.remedies import _BY_SYMPTOM, at_rate, fitted, remedies, together
 from nnvis.diagnosis.telling import in_words
+from nnvis.models import build_model
 from nnvis.record import Finding
 from nnvis.record.vocabulary import Remedy
 
@@ -29,6 +30,7 @@ model:
     - Linear: 10
     - Softmax
 """
+RAISE, LOWER = "raise the learning rate tenfold", "lower the learning rate tenfold"
 MADE_UP = {
     "layers": "data: {kind: digits}" + LAYERS,
     "layers_without_val": "data: {kind: digits, val_fraction: 0}" + LAYERS,
@@ -90,7 +92,12 @@ def test_the_learning_rate_is_the_runs_own() -> None:
 def test_a_change_in_place_already_is_left_out() -> None:
     cured = CONFIGS["cured"]
     assert offered("vanishing_gradients", cured) == {}
-    assert list(offered("overfitting", cured)) == ["decay the weights", "use a smaller network", "get more data"]
+    assert list(offered("overfitting", cured)) == [
+        "decay the weights",
+        "decay the weights tenfold",
+        "use a smaller network",
+        "get more data",
+    ]
     half_done = offered("vanishing_gradients", CONFIGS["spirals_mlp"])["use ReLU with He's initialisation"]
     assert half_done == {"model.activation": "ReLU"}  # its weights start as He's already
 
@@ -120,6 +127,91 @@ def test_a_list_of_layers_is_changed_in_its_blocks_and_not_at_its_output() -> No
     norm = offered("vanishing_gradients", CONFIGS["layers"])["normalise between the layers"]["model.layers"]
     assert norm[1:4] == [{"Linear": {"out_features": 32}}, "BatchNorm1d", "Sigmoid"]
     assert norm[4] == {"residual": [{"Linear": {"out_features": 32}}, "BatchNorm1d", "Tanh"]}
+
+
+DEEP = parse_config("""
+name: deep
+data: {kind: digits}
+model:
+  kind: layers
+  layers:
+    - Flatten
+    - Linear: 8
+    - Sigmoid
+    - Linear: 8
+    - BatchNorm1d
+    - Sigmoid
+    - Linear: 8
+    - Sigmoid
+    - Linear: 10
+    - Sigmoid
+""")
+
+
+def layers(overrides: dict[str, Any]) -> list[Any]:
+    return overrides["model.layers"]
+
+
+def test_a_list_of_layers_gets_shortcuts_where_the_width_stays() -> None:
+    wide, narrow = {"Linear": {"out_features": 8}}, {"Linear": {"out_features": 10}}
+    block = {"residual": [wide, "BatchNorm1d", "Sigmoid"]}
+    body = ["Flatten", wide, "Sigmoid", block, {"residual": [wide, "Sigmoid"]}, narrow, "Sigmoid"]
+    residual = offered("vanishing_gradients", DEEP)["add residual connections"]
+    assert layers(residual) == body
+    assert build_model(with_overrides(DEEP, residual).model, (1, 8, 8), 10)
+    assert "add residual connections" not in offered("vanishing_gradients", with_overrides(DEEP, residual))
+    assert offered("vanishing_gradients", CONFIGS["layers"]).get("add residual connections") is None  # it has one
+    alone = with_overrides(DEEP, {"model.layers": ["Flatten", wide, "Sigmoid", narrow]})
+    assert offered("vanishing_gradients", alone)["add residual connections"] == {}
+
+
+def test_a_list_of_layers_gets_other_widths_but_for_its_output() -> None:
+    smaller = offered("overfitting", DEEP)["use a smaller network"]
+    widths = [layer["Linear"]["out_features"] for layer in layers(smaller) if isinstance(layer, dict)]
+    assert widths == [2, 2, 2, 10]
+    assert build_model(with_overrides(DEEP, smaller).model, (1, 8, 8), 10)
+    assert offered("overfitting", CONFIGS["layers"])["use a smaller network"] == {}  # its block has to keep the width
+
+
+def test_nothing_is_normalised_behind_the_output() -> None:
+    plain_list = with_overrides(
+        DEEP, {"model.layers": ["Flatten", {"Linear": 8}, "Sigmoid", {"Linear": 10}, "Sigmoid"]}
+    )
+    normed = layers(offered("vanishing_gradients", plain_list)["normalise between the layers"])
+    assert normed.count("BatchNorm1d") == 1
+    assert normed[-2:] == [{"Linear": {"out_features": 10}}, "Sigmoid"]
+
+
+def test_remedies_together_are_fitted_to_what_those_before_them_leave() -> None:
+    def remedy(symptom: str, title: str) -> Remedy:
+        return next(each for each in fitted(finding(symptom), plain(DEEP)) if each.title == title)
+
+    relu = remedy("vanishing_gradients", "use ReLU with He's initialisation")
+    logits, rate = remedy("output_mismatch", "give the loss what it takes"), remedy("not_learning", RAISE)
+    both = together([logits, relu, logits, rate, remedy("dead_units", LOWER)], DEEP, "why")
+    assert both
+    assert both.title == f"give the loss what it takes and use ReLU with He's initialisation and {RAISE}"
+    assert [kind for kind in layers(both.overrides) if isinstance(kind, str)] == ["Flatten", "ReLU", "BatchNorm1d"] + [
+        "ReLU"
+    ] * 2
+    assert both.overrides["model.init"] == "kaiming_uniform"
+    assert both.overrides["optimizer.lr"] == rate.overrides["optimizer.lr"]  # raised, and not lowered as well
+    assert together([logits, logits], DEEP, "why") is None
+    assert together([rate, remedy("dead_units", LOWER)], DEEP, "why") is None
+
+
+def test_a_remedy_at_another_learning_rate() -> None:
+    lower = Remedy("lower", "why", {"optimizer.lr": 0.03})
+    adam = Remedy("Adam", "why", {"optimizer": {"kind": "Adam", "lr": 0.001}})
+    raised = at_rate(lower, 10.0, DEEP)
+    assert raised
+    assert (raised.title, raised.overrides) == ("lower at 10 times the learning rate", {"optimizer.lr": 0.3})
+    now = DEEP.optimizer.arguments["lr"]
+    assert at_rate(Remedy("lower", "why", {"optimizer.lr": 0.1 * now}), 10.0, DEEP) is None  # the config itself
+    third = at_rate(adam, 1 / 3, CONFIGS["digits_mlp"])
+    assert third
+    assert third.title == "Adam at 0.33 times the learning rate"
+    assert with_overrides(CONFIGS["digits_mlp"], third.overrides).optimizer.arguments["lr"] == 0.0003333
 
 
 def test_what_no_config_of_a_kind_says_is_advice() -> None:

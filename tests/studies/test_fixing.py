@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import shutil
 import warnings
@@ -15,6 +16,8 @@ from torch import nn
 
 import nnvis
 from nnvis import cli
+from nnvis.comparison import Effect
+from nnvis.comparison.paired import difference
 from nnvis.config import load_config
 from nnvis.config.yaml_text import write_yaml
 from nnvis.diagnosis import Diagnosis
@@ -23,6 +26,7 @@ from nnvis.experiment import train
 from nnvis.record import Finding, Run, load_run
 from nnvis.record.vocabulary import Remedy
 from nnvis.studies import Fix, fixing
+from nnvis.studies.fixing import Tried
 
 WILD: dict[str, Any] = {  # its weights start so large that it diverges with any seed
     "name": "wild",
@@ -129,7 +133,7 @@ def test_three_seeds_do_not_prove_that_it_was_no_luck(wild: Path, capsys: pytest
     runs = wild.parents[1]
     assert cli.main(["fix", str(wild), "--runs", str(runs), "--seeds", "3", "--quiet"]) == 0
     out, _ = capsys.readouterr()
-    assert out.splitlines()[-1].startswith("Nothing is proved: over 3 seeds no remedy of 3 ")
+    assert out.splitlines()[-1].startswith("Nothing is proved: over 3 seeds no remedy of 6 ")
     assert "not proved" in out
 
 
@@ -187,11 +191,12 @@ def test_two_faults_are_treated_together_too(wild: Path) -> None:
 
     def option(symptom: str, **overrides: Any) -> tuple[Finding, Remedy]:
         told = {key.replace("__", "."): value for key, value in overrides.items()}
-        return Finding(symptom, "error", (), 0, 0.0, 0.0, ""), Remedy(symptom[:4], "why", told)
+        remedy = Remedy(symptom[:4], "why", told)
+        return Finding(symptom, "error", (), 0, 0.0, 0.0, "", remedies=(remedy,)), remedy
 
     a, b = option("dead_units", model__norm="batch"), option("exploding_gradients", training__clip_grad_norm=1.0)
     again, invalid = option("overfitting", model__norm="layer"), option("bad_labels", optimizer__lr=-1.0)
-    other = option("dead_units", model__residual=True)
+    other = (a[0], option("dead_units", model__residual=True)[1])
     *alone, (finding, both) = fixing._with_all_together([a, other, b, again], config)
     assert alone == [a, other, b, again]
     assert finding is a[0]
@@ -199,8 +204,44 @@ def test_two_faults_are_treated_together_too(wild: Path) -> None:
     assert fixing._with_all_together([a, other], config) == [a, other]  # one finding
     assert fixing._with_all_together([a, again], config) == [a, again]  # the same key
     assert fixing._with_all_together([a, invalid], config) == [a, invalid]
-    many = [a, b, *[option("dead_units", optimizer__lr=1.0 + k) for k in range(6)]]
+    many = [a, b, *[(a[0], option("dead_units", optimizer__lr=1.0 + k)[1]) for k in range(6)]]
     assert fixing._with_all_together(many, config)[fixing.MOST - 1][1].overrides == both.overrides
+
+
+def tried(finding: Finding, remedy: Remedy, after: float, metric: str = "loss/val", **seeds: Any) -> Tried:
+    """A remedy that ended with this loss in all seeds but for those that it lost or that are missing."""
+    lists = ("rescued", "lost", "shown_before", "shown_after", "ill", "seen", "missing")
+    told = {**dict.fromkeys(lists, ()), **dict.fromkeys(("p", "p_holm"), 1.0), **seeds}
+    effect = Effect("", finding.symptom, metric, difference({}, {}), math.nan, after, seconds_ratio=1.0, **told)
+    return Tried(remedy, finding, "", effect)
+
+
+def test_a_second_round_joins_the_best_two_and_tries_other_rates(wild: Path) -> None:
+    config = load_config(wild / "config.yaml", ["optimizer={kind: SGD, lr: 0.3}"])
+    norm, clip = Remedy("norm", "", {"model.norm": "batch"}), Remedy("clip", "", {"training.clip_grad_norm": 1.0})
+    lower, start = Remedy("lower", "", {"optimizer.lr": 0.03}), Remedy("start", "", {"model.init": "zeros"})
+    stop = Remedy("stop", "", {"training.early_stopping": {"patience": 3}})
+    grave, other = (
+        Finding(symptom, "error", (), 0, 0.0, 0.0, "", remedies=own)
+        for symptom, own in (("dead_units", (norm, stop)), ("exploding_gradients", (clip, lower, start)))
+    )
+    first = [
+        tried(grave, norm, 0.5),
+        tried(grave, stop, 0.1, metric="loss/test"),  # other rows judge it
+        tried(other, clip, 0.4),
+        tried(other, lower, 0.2, lost=(1,)),
+        tried(other, start, 0.1, missing=(1,)),
+    ]
+    pair, *rates = fixing._second_round(first, config)
+    assert (pair[0], pair[1].overrides) == (grave, {"training.clip_grad_norm": 1.0, "model.norm": "batch"})
+    assert [(finding, remedy.overrides) for finding, remedy in rates] == [
+        (other, {"training.clip_grad_norm": 1.0, "optimizer.lr": rate}) for rate in (3.0, 0.03)
+    ]
+    both = Remedy("clip and norm", "", dict(pair[1].overrides))
+    again = fixing._second_round([*first, tried(grave, both, 0.3)], config)
+    assert again[0][1].overrides == {"training.clip_grad_norm": 1.0, "optimizer.lr": 0.03}  # the next two
+    assert again[1][1].overrides == {**both.overrides, "optimizer.lr": 3.0}  # together they are the best
+    assert fixing._second_round([tried(grave, stop, 0.1, metric="loss/test")], config) == []
 
 
 @pytest.mark.parametrize(
