@@ -20,7 +20,10 @@ from nnvis.lessons.tour import Lesson, lessons, open_lesson
 from nnvis.lessons.tour.giving import Given, claims_of, give
 from nnvis.lessons.tour.text import HEADINGS, blocks_of, fill, names_in, pictures_in
 
-NAMES = ["neuron"]
+NAMES = [
+    "neuron",
+    "forward",
+]
 QUICK_S = 8  # longer ones are given as a whole with `-m slow`; their numbers have tests of their own
 LESSONS = [pytest.param(lesson, id=lesson.name) for lesson in lessons()]
 GIVEN = [

@@ -50,7 +50,7 @@ def give(lesson: Lesson, console: Console, folder: Path) -> Given:
         _tell(console, _section(heading, lesson.sections[heading]))
     stage = Stage(lesson, folder, console)
     numbers = measured(stage)
-    claims = tuple((fill(claim.sentence, numbers), claim.holds(numbers)) for claim in claims_of(lesson))
+    claims = tuple((fill(claim.sentence, numbers), bool(claim.holds(numbers))) for claim in claims_of(lesson))
     sections = {heading: _at(folder, lesson, fill(lesson.sections[heading], numbers)) for heading in HEADINGS}
     for heading in HEADINGS[2:]:
         told = sections[heading] + (_verdicts(claims) if heading == "The claim" else "")
