@@ -23,6 +23,8 @@ from nnvis.lessons.tour.text import HEADINGS, blocks_of, fill, names_in, picture
 NAMES = [
     "neuron",
     "forward",
+    "activations",
+    "loss",
 ]
 QUICK_S = 8  # longer ones are given as a whole with `-m slow`; their numbers have tests of their own
 LESSONS = [pytest.param(lesson, id=lesson.name) for lesson in lessons()]

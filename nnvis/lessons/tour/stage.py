@@ -28,6 +28,7 @@ from nnvis.record import Run
 from nnvis.training.progress import Bar, Quiet
 
 Numbers = dict[str, float]
+_THREADS = "training.threads=1"  # the networks are small: a second thread costs more than it brings
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ class Stage:
     def train(self, *overrides: str, seed: int = 0) -> Run:
         """Trains it in `runs` of the lesson's folder; what was trained before in this lesson is not trained again."""
         if (overrides, seed) not in self._runs:
-            config = self.config(*overrides, f"seed={seed}")
+            config = self.config(_THREADS, *overrides, f"seed={seed}")
             self.say(f"training {config.name}, seed {seed}" + (f": {' '.join(overrides)}" if overrides else ""))
             self._runs[overrides, seed] = experiment.train(
                 config, runs=self.folder / "runs", figures=False, check=False, follow=_bar
