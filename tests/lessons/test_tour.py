@@ -27,6 +27,7 @@ NAMES = [
     "loss",
     "backpropagation",
     "gradient_descent",
+    "batches",
 ]
 QUICK_S = 8  # longer ones are given as a whole with `-m slow`; their numbers have tests of their own
 LESSONS = [pytest.param(lesson, id=lesson.name) for lesson in lessons()]
