@@ -114,7 +114,7 @@ def test_the_list(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["lesson"]) == 0
     rows = capsys.readouterr().out.splitlines()
     assert [row.split()[1] for row in rows] == NAMES
-    assert rows[0] == " 1 neuron  One neuron: What does a neuron compute? (about 2 s)"
+    assert " ".join(rows[0].split()) == "1 neuron One neuron: What does a neuron compute? (about 2 s)"
 
 
 def test_a_lesson_by_the_command_line(
