@@ -78,6 +78,7 @@ def commands() -> dict[str, Command]:
     """Every command by name, in the order in which a newcomer meets them."""
     return {
         "demo": demo,
+        "lesson": lesson,
         "train": train,
         "compare": compare,
         "diagnose": diagnose,
@@ -119,6 +120,31 @@ def demo(argv: Sequence[str]) -> int:
 
     print(run_demo(options.runs))
     return DONE
+
+
+def lesson(argv: Sequence[str]) -> int:
+    """Give a guided lesson: an experiment, what to look for, what it shows, whether its claim holds.
+
+    Without a NAME the lessons are listed. The last line printed is the lesson's page; exit code 1 if a claim of it does
+    not hold.
+    """
+    parser = _Parser(lesson)
+    parser.add_argument("name", nargs="?", metavar="NAME", help="of the lesson, or its number")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="where it goes (default: lessons/NAME)")
+    options = parser.parse_args(argv)
+    from nnvis.lessons.tour import lessons, open_lesson
+
+    if options.name is None:
+        _print_table([(f"{each.number:>2} {each.name}", each.summary) for each in lessons()])
+        return DONE
+    chosen = open_lesson(options.name)
+    from rich.console import Console
+
+    from nnvis.lessons.tour.giving import give
+
+    given = give(chosen, Console(highlight=False), options.out or Path("lessons") / chosen.name)
+    print(given.page)
+    return DONE if given.holds else FAILED
 
 
 def train(argv: Sequence[str]) -> int:

@@ -20,7 +20,7 @@ from nnvis.listing import EXPLANATIONS, LOSSES, TOPICS, listing
 
 NNVIS = [sys.executable, "-m", "nnvis"]
 ADAFACTOR = "lr=0.01, beta2_decay=-0.8, eps=[null, 0.001], d=1.0, weight_decay=0.0, foreach=null, maximize=false"
-COMMANDS = ["demo", "train", "compare", "diagnose", "fix", "figures"]
+COMMANDS = ["demo", "lesson", "train", "compare", "diagnose", "fix", "figures"]
 COMMANDS += ["explain", "animate", "check", "list", "schema", "bench"]
 
 
@@ -65,8 +65,8 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     [
         (
             ["trian"],
-            "choices: demo, train, compare, diagnose, fix, figures, explain, animate, check, list, schema, bench; "
-            'did you mean "train"',
+            "choices: demo, lesson, train, compare, diagnose, fix, figures, explain, animate, check, list, schema, "
+            'bench; did you mean "train"',
         ),
         (["train"], "name one config"),
         (["train", "digits_mlp", "digits_cnn"], "not 2 (digits_mlp digits_cnn)"),
@@ -83,6 +83,8 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         (["compare", "vanishing", "--jobs", "0"], "--jobs must be positive"),
         (["compare", "vanishing", "--on", "spark"], "on: should be ray or ray://ADDRESS, got spark"),
         (["figures", "nowhere"], "nowhere"),
+        (["lesson", "vanishin"], "there is no lesson vanishin; choices: neuron, forward, "),
+        (["lesson", "1", "2"], "unrecognized arguments: 2"),
         (["check"], "name a config"),
         (["bench", "digits_mlp", "--pairs", "0"], "must be positive"),
         (["bench", "digits_mlp", "training.accumulate=2"], "the hand-written loop is plain"),

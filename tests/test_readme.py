@@ -47,7 +47,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_everything_in_a_fence_is_looked_at() -> None:
-    assert (len(SETUP), len(COMMANDS), len(CONFIGS)) == (5, 21, 3)
+    assert (len(SETUP), len(COMMANDS), len(CONFIGS)) == (5, 23, 3)
     assert {fence.language for fence in FENCES} == {"sh", "console", "yaml", "python", "text"}
 
 

@@ -49,17 +49,20 @@ class Subject:
         return load_snapshots(self.run) if self.run else []
 
 
-def open_subject(source: str | Path, overrides: Sequence[str] = (), *, trust: bool = False) -> Subject:
-    """Opens a config (its file or name) or a run (its directory). Global random state is put back.
+def open_subject(source: str | Path | Config, overrides: Sequence[str] = (), *, trust: bool = False) -> Subject:
+    """Opens a config (its file, its name, or itself) or a run (its directory). Global random state is put back.
 
-    Raises InputError.
+    `overrides` go with a file or a name. Raises InputError.
     """
-    run = Path(source) if Path(source).is_dir() else None
+    run = Path(source) if not isinstance(source, Config) and Path(source).is_dir() else None
     if run and overrides:
         raise InputError(f"{overrides[0]}: overrides do not go with a run: its weights belong to its own config")
     if run and not (run / "config.yaml").is_file():
         raise InputError(f"{run}: holds no config.yaml; name a run that a config trained, or a config")
-    config = load_config(run / "config.yaml" if run else source, overrides, trust=trust)
+    if isinstance(source, Config):
+        config = source
+    else:
+        config = load_config(run / "config.yaml" if run else source, overrides, trust=trust)
     with seeded(config.seed, torch.device("cpu")):  # as `train` does it, so that the weights are the same
         splits = load_splits(config.data, config.seed)
         config = config.model_copy(update={"loss": resolve_loss(config.loss, splits.task)})
