@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 
@@ -26,9 +25,7 @@ FIRST = 5 * EPOCH  # step of the sixth
 
 def experiment(stage: Stage) -> Numbers:
     """What the loss shows of the slip, what the layers show of it, and what the diagnosis finds."""
-    script = stage.folder / "loop.py"
-    script.write_text(stage.lesson.blocks["loop.py"], encoding="utf-8")
-    slip, healthy = _watched(stage, script, "slip", SLIP), _watched(stage, script, "healthy", RIGHT)
+    slip, healthy = _watched(stage, "slip", SLIP), _watched(stage, "healthy", RIGHT)
     dead, ratio = slip.layers["dead_fraction"], slip.layers["update_ratio"]
     killed = np.flatnonzero((dead.values > 0.5).all(axis=1))
     before, during = dead.steps < FIRST, (ratio.steps >= FIRST) & (ratio.steps < FIRST + EPOCH)
@@ -63,20 +60,15 @@ def experiment(stage: Stage) -> Numbers:
     return numbers
 
 
-def _watched(stage: Stage, script: Path, name: str, lr: float) -> Run:
-    """Runs the loop as its user would, in a process of its own; its run. Raises RunError where it fails."""
+def _watched(stage: Stage, name: str, lr: float) -> Run:
+    """Runs the loop of the text in a process of its own, as its user would; its run. Raises RunError where it fails."""
     run = stage.folder / "runs" / name
     shutil.rmtree(run, ignore_errors=True)  # of this lesson, given before
-    stage.say(f"python {script.name} runs/{name} {lr}")
-    done = subprocess.run(
-        [sys.executable, script.name, f"runs/{name}", str(lr)],
-        cwd=stage.folder,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    stage.say(f"python loop.py {run} {lr}")
+    command, program = [sys.executable, "-", str(run), str(lr)], stage.lesson.blocks["loop.py"]
+    done = subprocess.run(command, input=program, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise RunError(f"{script}: {(done.stderr.strip() or 'ended').splitlines()[-1]}")
+        raise RunError(f"loop.py: {(done.stderr.strip() or 'ended').splitlines()[-1]}")
     return load_run(run)
 
 
