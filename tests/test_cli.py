@@ -83,7 +83,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         (["compare", "vanishing", "--jobs", "0"], "--jobs must be positive"),
         (["compare", "vanishing", "--on", "spark"], "on: should be ray or ray://ADDRESS, got spark"),
         (["figures", "nowhere"], "nowhere"),
-        (["lesson", "vanishin"], "there is no lesson vanishin; choices: neuron, forward"),
+        (["lesson", "vanishin"], "there is no lesson vanishin; choices: neuron, forward, "),
         (["lesson", "1", "2"], "unrecognized arguments: 2"),
         (["check"], "name a config"),
         (["bench", "digits_mlp", "--pairs", "0"], "must be positive"),

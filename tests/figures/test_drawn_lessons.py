@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-from matplotlib.collections import QuadMesh
+from matplotlib.collections import PathCollection, QuadMesh
 from reading_back import end_labels, lines, title
 
 from nnvis.figures.passes import Neuron
-from nnvis.figures.taught import Curve, Panel, neuron_planes, panels
+from nnvis.figures.taught import Curve, Panel, Region, neuron_planes, panels, regions
 
 Z = np.linspace(-4, 4, 401)
 SIGMOID = 1 / (1 + np.exp(-Z))
@@ -37,3 +37,15 @@ def test_panels_draw_what_they_are_given() -> None:
     assert set(end_labels(left)) == {"square", "gap"}
     assert left.get_yscale() == "log"
     assert not right.lines
+
+
+def test_regions() -> None:
+    x = np.linspace(-1, 1, 5)
+    probability = np.broadcast_to((x + 1) / 2, (5, 5)).copy()
+    rows, classes = np.array([[-0.5, 0.1], [0.5, -0.1], [0.7, 0.7]]), np.array([0, 1, 1])
+    (ax,) = regions("A border", "A caption.", [Region("one", x, x, probability, rows, classes)]).axes
+    (mesh,) = (each for each in ax.collections if isinstance(each, QuadMesh))
+    np.testing.assert_array_equal(np.asarray(mesh.get_array()).reshape(5, 5), probability)
+    first, second = (each for each in ax.collections if isinstance(each, PathCollection))
+    np.testing.assert_array_equal(np.asarray(first.get_offsets()), rows[:1])
+    np.testing.assert_array_equal(np.asarray(second.get_offsets()), rows[1:])

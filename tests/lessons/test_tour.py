@@ -23,6 +23,8 @@ from nnvis.lessons.tour.text import HEADINGS, blocks_of, fill, names_in, picture
 NAMES = [
     "neuron",
     "forward",
+    "activations",
+    "loss",
     "initialisation",
     "vanishing",
     "exploding",

@@ -19,6 +19,7 @@ from nnvis.errors import InputError
 from nnvis.lessons.tour.page import page_of
 from nnvis.lessons.tour.stage import Claim, Numbers, Stage
 from nnvis.lessons.tour.text import HEADINGS, Lesson, fill, lessons
+from nnvis.training.devices import cpu_threads
 
 _MARK = ".nnvis-lesson"  # a file that says whose the folder is
 
@@ -61,8 +62,9 @@ def give(lesson: Lesson, console: Console, folder: Path) -> Given:
 
 
 def measured(stage: Stage) -> Numbers:
-    """Runs a lesson's experiment."""
-    return import_module(f"nnvis.lessons.tour.{stage.lesson.name}").experiment(stage)
+    """Runs a lesson's experiment, in one thread: its networks are small."""
+    with cpu_threads(1):
+        return import_module(f"nnvis.lessons.tour.{stage.lesson.name}").experiment(stage)
 
 
 def claims_of(lesson: Lesson) -> tuple[Claim, ...]:

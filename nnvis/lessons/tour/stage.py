@@ -29,6 +29,7 @@ from nnvis.training.divergence import DivergedError
 from nnvis.training.progress import Bar, Quiet
 
 Numbers = dict[str, float]
+_THREADS = "training.threads=1"  # the networks are small: a second thread costs more than it brings
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ class Stage:
         A run that diverges is a result like any other.
         """
         if (of, overrides, seed) not in self._runs:
-            config = self.config(*overrides, f"seed={seed}", of=of)
+            config = self.config(_THREADS, *overrides, f"seed={seed}", of=of)
             self.say(f"training {config.name}, seed {seed}" + (f": {' '.join(overrides)}" if overrides else ""))
             self._runs[of, overrides, seed] = self._trained(config)
         return self._runs[of, overrides, seed]

@@ -1,0 +1,44 @@
+"""What the lesson on activations computes, held against numpy; its trainings run with `-m slow`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rich.console import Console
+from torch import nn
+
+from nnvis.lessons.tour import open_lesson
+from nnvis.lessons.tour.activations import collapse_error, region_of, slope_at
+from nnvis.lessons.tour.stage import Stage
+
+
+@pytest.fixture
+def stage(tmp_path: Path) -> Stage:
+    return Stage(open_lesson("activations"), tmp_path, Console(quiet=True))
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_linear_layers_collapse_into_one_and_others_do_not(stage: Stage, seed: int) -> None:
+    assert collapse_error(stage.open("model.activation=identity", seed=seed)) < 1e-14
+    assert collapse_error(stage.open("model.activation=tanh", seed=seed)) > 0.05
+
+
+@pytest.mark.parametrize("z", [-3.0, 0.5, 5.0])
+def test_slopes(z: float) -> None:
+    a = 1 / (1 + np.exp(-z))
+    assert slope_at(nn.Sigmoid(), z) == pytest.approx(a * (1 - a), rel=1e-12)
+    assert slope_at(nn.Tanh(), z) == pytest.approx(1 - np.tanh(z) ** 2, rel=1e-9)
+    assert slope_at(nn.ReLU(), z) == (z > 0)
+
+
+def test_the_regions_are_the_networks_probabilities(stage: Stage) -> None:
+    subject = stage.open()
+    region = region_of(subject, "tanh", points=5)
+    w1, b1, w2, b2, w3, b3 = (p.detach().double().numpy() for p in subject.model.parameters())
+    for row, y in enumerate(region.y):
+        for column, x in enumerate(region.x):
+            logits = w3 @ np.tanh(w2 @ np.tanh(w1 @ np.array([x, y]) + b1) + b2) + b3
+            assert region.probability[row, column] == pytest.approx(1 / (1 + np.exp(logits[0] - logits[1])), rel=1e-12)
+    assert np.abs(region.rows).max() < region.x[-1]
