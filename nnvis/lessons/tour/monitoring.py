@@ -44,7 +44,7 @@ def experiment(stage: Stage) -> Numbers:
         "accuracy_healthy": float(healthy.scalars["accuracy/val"].values[-1]),
         "errors": sum(finding.severity == "error" for finding in found),
         "errors_healthy": sum(finding.severity == "error" for finding in none),
-        "found_dead": any(finding.symptom == "dead_units" and finding.severity == "error" for finding in found),
+        "dead_layers": sum(len(f.layers) for f in found if f.symptom == "dead_units" and f.severity == "error"),
     }
     curves, steps = learning_curves_compared(healthy, slip), update_ratio(slip)
     retitle(
@@ -81,8 +81,8 @@ def _same_until(one: Run, other: Run) -> int:
 
 CLAIMS = (
     Claim(
-        "Until the slip at step {slip_step} the two losses are the same to the last bit.",
-        lambda n: n["same_steps"] >= n["slip_step"],
+        "The two losses differ from step {same_steps} on, one step after the slip began, and by no bit before.",
+        lambda n: n["same_steps"] == n["slip_step"] + 1,
     ),
     Claim(
         "One epoch with too high a learning rate ruins the network for good: {accuracy_before:%} before it, "
@@ -94,7 +94,7 @@ CLAIMS = (
         lambda n: n["slip_step"] < n["dead_step"] < n["slip_step"] + EPOCH,
     ),
     Claim(
-        "The diagnosis finds the dead units in the loop with the slip, and {errors_healthy} errors in the other.",
-        lambda n: bool(n["found_dead"]) and n["errors_healthy"] == 0,
+        "The diagnosis finds the dead units, in {dead_layers} layers, and {errors_healthy} errors in the other loop.",
+        lambda n: n["dead_layers"] > 0 == n["errors_healthy"],
     ),
 )

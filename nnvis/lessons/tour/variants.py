@@ -45,6 +45,11 @@ def result(run: Run, metric: str, split: str) -> float:
     return math.nan if value is None else float(value)
 
 
+def diverged_at(run: Run) -> float:
+    """The step at which a run diverged; NaN where it did not."""
+    return int(run.summary["steps"]) if run.summary["status"] == "diverged" else math.nan
+
+
 def growth_per_layer(run: Run, quantity: str = "activation_std") -> float:
     """By which factor a quantity grows from one nonlinearity to the next, before any training: the geometric mean."""
     values = nonlinearities(run, layer_table(run, quantity)).values[0]
