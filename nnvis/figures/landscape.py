@@ -194,11 +194,14 @@ def training_landscape(surface: Surface, trail: Trail, seen: Seen) -> Figure:
 
 
 @drawn
-def descent_rates(surface: Surface, descents: Sequence[Descent], seen: Seen, curvature: tuple[float, float]) -> Figure:
+def descent_rates(
+    surface: Surface, descents: Sequence[Descent], seen: Seen, curvature: tuple[float, float], chosen: str = ""
+) -> Figure:
     """Gradient descent on all rows with three learning rates from the same start, on the same landscape.
 
     Too small: it creeps. Good: it goes down and arrives. Too large: it jumps across the valley, and may leave it.
-    `curvature` is the largest one at the start and at the lowest point.
+    `curvature` is the largest one at the start and at the lowest point; `chosen` says how the rates were chosen by it,
+    where not as in `nnvis.lessons.descent.rates_of`.
     """
     at_start, at_end = curvature
     says = "; ".join(f"lr {each.rate:.3g} reaches {_end(each)}" for each in descents)
@@ -208,9 +211,9 @@ def descent_rates(surface: Surface, descents: Sequence[Descent], seen: Seen, cur
         f"{seen.name}, {plural(max(each.updates for each in descents), 'update')} from loss "
         f"{number(float(descents[0].losses[0]))}: {says}",
         f"{_restricted(seen)} The largest curvature λ is {number(at_start)} at the start and {number(at_end)} at the "
-        "lowest point found in a box that reaches as far as the weights are long: good is 1 over the larger of the "
-        "two, too small 0.02 over it; a minimum holds a descent only if the rate is below "
-        f"2/λ = {number(2 / at_end)} there, too large is half as much again.",
+        "lowest point found in a box that reaches as far as the weights are long. A minimum holds a descent only if "
+        f"the rate is below 2/λ = {number(2 / at_end)} there. "
+        + (chosen or "Too large is half as much again; good is 1 over the larger of the two, too small 0.02 over it."),
     )
     return _panels(fig, surface, descents, [f"{each.label}: lr {each.rate:.3g}" for each in descents])
 

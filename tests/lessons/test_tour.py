@@ -25,6 +25,8 @@ NAMES = [
     "forward",
     "activations",
     "loss",
+    "backpropagation",
+    "gradient_descent",
     "initialisation",
     "vanishing",
     "exploding",
