@@ -57,9 +57,10 @@ class Lesson:
         One config is `config.yaml`, of several each goes by its own name; a program is `loop.py`.
         """
         configs, programs = (blocks_of(self.sections["The experiment"], language) for language in ("yaml", "python"))
-        names = [re.findall(r"^name: (\w+)$", text, flags=re.MULTILINE)[0] for text in configs]
-        named = zip(["config"] if len(names) == 1 else names, configs, strict=True)
-        return {f"{name}.yaml": text for name, text in named} | dict(zip(["loop.py"], programs, strict=False))
+        alone = len(configs) == 1
+        names = ["config" if alone else re.findall(r"^name: (\S+)$", text, re.MULTILINE)[0] for text in configs]
+        told = {f"{name}.yaml": text for name, text in zip(names, configs, strict=True)}
+        return told | dict(zip(["loop.py"], programs, strict=False))
 
     @property
     def files(self) -> list[Path]:
