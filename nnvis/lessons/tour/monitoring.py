@@ -7,12 +7,13 @@ import subprocess
 import sys
 
 import numpy as np
+from matplotlib.figure import Figure
 
 from nnvis.diagnosis import diagnose
 from nnvis.errors import RunError
 from nnvis.figures.curves import learning_curves_compared
 from nnvis.figures.heatmap import layer_heatmap
-from nnvis.figures.style import retitle
+from nnvis.figures.style import drawn, retitle
 from nnvis.figures.updates import update_ratio
 from nnvis.lessons.tour.stage import Claim, Numbers, Stage
 from nnvis.lessons.tour.text import fill
@@ -51,18 +52,21 @@ def experiment(stage: Stage) -> Numbers:
         "errors_healthy": sum(finding.severity == "error" for finding in none),
         "dead_layers": sum(len(f.layers) for f in found if f.symptom == "dead_units" and f.severity == "error"),
     }
-    curves, steps = learning_curves_compared(healthy, slip), update_ratio(slip)
-    retitle(
-        curves, fill("One epoch of too high a learning rate: from {accuracy_before:%} to {accuracy_after:%}", numbers)
+    fell = fill("One epoch of too high a learning rate: from {accuracy_before:%} to {accuracy_after:%}", numbers)
+    leapt = fill(
+        "At the slip a step changes weights by {ratio_slip:2} of their size, before by {ratio_before:2}", numbers
     )
-    retitle(
-        steps,
-        fill("At the slip a step changes weights by {ratio_slip:2} of their size, before by {ratio_before:2}", numbers),
-    )
-    stage.draw("curves", curves)
+    stage.draw("curves", _titled(learning_curves_compared(healthy, slip), fell))
     stage.draw("dead", layer_heatmap(slip, "dead_fraction"))
-    stage.draw("updates", steps)
+    stage.draw("updates", _titled(update_ratio(slip), leapt))
     return numbers
+
+
+@drawn
+def _titled(figure: Figure, title: str) -> Figure:
+    """The figure, with what it shows here above it."""
+    retitle(figure, title)
+    return figure
 
 
 def _watched(stage: Stage, name: str, lr: float) -> Run:
