@@ -16,10 +16,12 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LinearSegmentedColormap, Normalize
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from scipy.special import expit
 
 from nnvis.figures.labels import EndLabel, arrange
 from nnvis.figures.passes import Neuron
+from nnvis.figures.scales import log_axis, log_ticks
 from nnvis.figures.style import DASHES, HEALTHY, INK, MARKERS, SICK, VARIANTS, drawn, explain, shades, sheet
 from nnvis.figures.words import number
 from nnvis.record.vocabulary import FloatArray, IntArray
@@ -66,7 +68,10 @@ class Panel:
 
 @drawn
 def panels(title: str, caption: str, shown: Sequence[Panel], *, height: float = 2.6, share_y: bool = True) -> Figure:
-    """Panels side by side, each line with its label at its end; with `share_y` they have one scale."""
+    """Panels side by side, each line with its label at its end; with `share_y` they have one scale.
+
+    A logarithmic one shows what is above 0; panels with one each are not to share it.
+    """
     fig = sheet(height=height)
     explain(fig, title, caption)
     axes = list(fig.subplots(1, len(shown), sharey=share_y, squeeze=False).flat)
@@ -84,10 +89,18 @@ def _lines(ax: Axes, panel: Panel) -> list[EndLabel]:
         ax.plot(curve.x, y, color=colour, linestyle=dash, marker=marker, label=curve.label or "_line")
         if curve.label and np.isfinite(y).any():
             ends.append(EndLabel(float(y[np.isfinite(y)][-1]), curve.label, colour))
+    x = np.unique(np.concatenate([curve.x for curve in panel.curves] or [np.zeros(0)]))
     if panel.log_x:
         ax.set_xscale("log")
-    if panel.log_y:
-        ax.set_yscale("log")
+        ticks = x.tolist() if len(x) <= 10 else log_ticks(*np.log10(x[[0, -1]]))
+        ax.set_xticks(ticks, [number(tick) for tick in ticks])
+        ax.minorticks_off()
+    else:
+        ax.xaxis.set_major_locator(MaxNLocator(8, steps=[1, 2, 5, 10], integer=bool((x == np.round(x)).all())))
+    y = np.concatenate([curve.y for curve in panel.curves] or [np.zeros(0)])
+    y = y[np.isfinite(y) & (y > 0)]
+    if panel.log_y and y.size:
+        log_axis(ax, *np.log10([y.min(), y.max()]))
     ax.set(xlabel=panel.xlabel, ylabel=panel.ylabel, title=panel.title)
     return ends
 

@@ -27,6 +27,7 @@ NAMES = [
     "loss",
     "backpropagation",
     "gradient_descent",
+    "batches",
     "initialisation",
     "vanishing",
     "exploding",

@@ -85,8 +85,8 @@ def _limit(near: Sequence[FloatArray], limit: float) -> Figure:
     curves = [Curve(updates, each, f"{share:g} of the limit") for share, each in zip(SHARES, near, strict=True)]
     return panels(
         f"Below lr = {number(limit)} the minimum holds a descent, above it throws it out",
-        f"The distance from the lowest point over the first one, {NEAR:g} of the way from the start. The limit is 2 "
-        "over the largest curvature there.",
+        f"The distance from the lowest point over the first one, {number(NEAR)} of the way from the start. The limit "
+        "is 2 over the largest curvature there.",
         [Panel("", "update", "distance / first", curves, log_y=True)],
     )
 
