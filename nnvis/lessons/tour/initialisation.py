@@ -14,7 +14,7 @@ from nnvis.figures.study_flow import signal_propagation
 from nnvis.lessons.explaining import explain
 from nnvis.lessons.subject import open_subject
 from nnvis.lessons.tour.stage import Claim, Numbers, Stage
-from nnvis.lessons.tour.variants import SEED, diverged_at, growth_per_layer, result, side_by_side
+from nnvis.lessons.tour.variants import SEED, diverged_at, growth_per_layer, result, side_by_side, titled
 from nnvis.record import Run
 
 SMALL, LARGE = 0.02, 0.5
@@ -30,8 +30,10 @@ def experiment(stage: Stage) -> Numbers:
     """Whether units became different, how the signal went through depth, and what was learned."""
     study = side_by_side(stage, STARTS)
     he, constant, small, large = (study.runs[start][SEED] for start in STARTS)
-    stage.draw("copies", forward_values(_lit(constant)))
-    stage.draw("different", forward_values(_lit(he)))
+    stage.draw(
+        "copies", titled(forward_values(_lit(constant)), "From a constant start all units of a layer are copies")
+    )
+    stage.draw("different", titled(forward_values(_lit(he)), "From a random start every unit is another"))
     stage.draw("signal", signal_propagation(study).figure)
     stage.draw("curves", learning_curves(study).figure)
     return {

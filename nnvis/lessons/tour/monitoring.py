@@ -7,16 +7,15 @@ import subprocess
 import sys
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from nnvis.diagnosis import diagnose
 from nnvis.errors import RunError
 from nnvis.figures.curves import learning_curves_compared
 from nnvis.figures.heatmap import layer_heatmap
-from nnvis.figures.style import drawn, retitle
 from nnvis.figures.updates import update_ratio
 from nnvis.lessons.tour.stage import Claim, Numbers, Stage
 from nnvis.lessons.tour.text import fill
+from nnvis.lessons.tour.variants import titled
 from nnvis.record import Run, load_run
 
 SLIP, RIGHT = 0.1, 0.001  # the learning rate of the sixth epoch
@@ -56,17 +55,10 @@ def experiment(stage: Stage) -> Numbers:
     leapt = fill(
         "At the slip a step changes weights by {ratio_slip:2} of their size, before by {ratio_before:2}", numbers
     )
-    stage.draw("curves", _titled(learning_curves_compared(healthy, slip), fell))
+    stage.draw("curves", titled(learning_curves_compared(healthy, slip), fell))
     stage.draw("dead", layer_heatmap(slip, "dead_fraction"))
-    stage.draw("updates", _titled(update_ratio(slip), leapt))
+    stage.draw("updates", titled(update_ratio(slip), leapt))
     return numbers
-
-
-@drawn
-def _titled(figure: Figure, title: str) -> Figure:
-    """The figure, with what it shows here above it."""
-    retitle(figure, title)
-    return figure
 
 
 def _watched(stage: Stage, name: str, lr: float) -> Run:

@@ -11,8 +11,10 @@ import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from matplotlib.figure import Figure
 
 from nnvis.figures.reading import layer_table, nonlinearities
+from nnvis.figures.style import drawn, retitle
 from nnvis.lessons.tour.stage import Stage
 from nnvis.record import Run, Study
 from nnvis.record.run import Recorded
@@ -43,6 +45,13 @@ def result(run: Run, metric: str, split: str) -> float:
     """A metric of a run's end: of the weights that are kept. NaN where the run diverged before it was measured."""
     value = run.summary["metrics"].get(split, {}).get(metric)
     return math.nan if value is None else float(value)
+
+
+@drawn
+def titled(figure: Figure, title: str) -> Figure:
+    """The figure, with what it shows in this lesson above it."""
+    retitle(figure, title)
+    return figure
 
 
 def diverged_at(run: Run) -> float:
