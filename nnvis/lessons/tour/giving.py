@@ -82,8 +82,9 @@ def _prepare(folder: Path, lesson: Lesson) -> None:
         raise InputError(f"{folder}: holds files that are not of the lesson {lesson.name}; choose another: --out DIR")
     folder.mkdir(parents=True, exist_ok=True)
     mark.write_text(lesson.name, encoding="utf-8")
-    if not (folder / "config.yaml").exists():
-        (folder / "config.yaml").write_text(lesson.yaml, encoding="utf-8")
+    for name, text in lesson.blocks.items():
+        if not (folder / name).exists():
+            (folder / name).write_text(text, encoding="utf-8")
     for file in lesson.files:
         if not (folder / file.name).exists():
             shutil.copyfile(file, folder / file.name)

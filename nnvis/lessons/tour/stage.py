@@ -24,7 +24,8 @@ from nnvis.figures.style import save
 from nnvis.lessons.explaining import Explanation, explain
 from nnvis.lessons.subject import Subject, open_subject
 from nnvis.lessons.tour.text import Lesson
-from nnvis.record import Run
+from nnvis.record import Run, load_run
+from nnvis.training.divergence import DivergedError
 from nnvis.training.progress import Bar, Quiet
 
 Numbers = dict[str, float]
@@ -47,21 +48,22 @@ class Stage:
     folder: Path
     console: Console
     pictures: list[Path] = field(default_factory=list)
-    _runs: dict[tuple[tuple[str, ...], int], Run] = field(default_factory=dict)
+    _runs: dict[tuple[str, tuple[str, ...], int], Run] = field(default_factory=dict)
 
-    def config(self, *overrides: str) -> Config:
-        """The config of the lesson's text. Raises ConfigError."""
-        return self.lesson.config(*overrides)
+    def config(self, *overrides: str, of: str = "config") -> Config:
+        """The config of the lesson's text, of several that which is called `of`. Raises ConfigError."""
+        return self.lesson.config(*overrides, of=of)
 
-    def train(self, *overrides: str, seed: int = 0) -> Run:
-        """Trains it in `runs` of the lesson's folder; what was trained before in this lesson is not trained again."""
-        if (overrides, seed) not in self._runs:
-            config = self.config(_THREADS, *overrides, f"seed={seed}")
+    def train(self, *overrides: str, of: str = "config", seed: int = 0) -> Run:
+        """Trains it in `runs` of the lesson's folder; what was trained before in this lesson is not trained again.
+
+        A run that diverges is a result like any other.
+        """
+        if (of, overrides, seed) not in self._runs:
+            config = self.config(_THREADS, *overrides, f"seed={seed}", of=of)
             self.say(f"training {config.name}, seed {seed}" + (f": {' '.join(overrides)}" if overrides else ""))
-            self._runs[overrides, seed] = experiment.train(
-                config, runs=self.folder / "runs", figures=False, check=False, follow=_bar
-            )
-        return self._runs[overrides, seed]
+            self._runs[of, overrides, seed] = self._trained(config)
+        return self._runs[of, overrides, seed]
 
     def open(self, *overrides: str, seed: int = 0) -> Subject:
         """Its network, as training starts it."""
@@ -79,6 +81,13 @@ class Stage:
     def say(self, text: str) -> None:
         """A line on what is being done."""
         self.console.print(text, style="dim", markup=False, highlight=False)
+
+    def _trained(self, config: Config) -> Run:
+        runs = self.folder / "runs"
+        try:
+            return experiment.train(config, runs=runs, figures=False, check=False, follow=_bar)
+        except DivergedError:
+            return load_run(max((runs / config.name).iterdir(), key=lambda run: run.stat().st_mtime_ns))
 
 
 def _bar(directory: Path, steps: int, first_step: int) -> Quiet:

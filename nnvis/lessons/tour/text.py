@@ -51,18 +51,25 @@ class Lesson:
         return f"{self.title}: {self.question} (about {self.seconds} s)"
 
     @property
-    def yaml(self) -> str:
-        """Its config, as it stands in the text."""
-        return blocks_of(self.sections["The experiment"], "yaml")[0]
+    def blocks(self) -> dict[str, str]:
+        """What its experiment runs, as it stands in the text, by file name.
+
+        One config is `config.yaml`, of several each goes by its own name; a program is `loop.py`.
+        """
+        configs, programs = (blocks_of(self.sections["The experiment"], language) for language in ("yaml", "python"))
+        alone = len(configs) == 1
+        names = ["config" if alone else re.findall(r"^name: (\S+)$", text, re.MULTILINE)[0] for text in configs]
+        told = {f"{name}.yaml": text for name, text in zip(names, configs, strict=True)}
+        return told | dict(zip(["loop.py"], programs, strict=False))
 
     @property
     def files(self) -> list[Path]:
         """The data that belong to it."""
         return [path for path in sorted(FOLDER.glob(f"{self.name}.*")) if path.suffix != ".py"]
 
-    def config(self, *overrides: str) -> Config:
-        """Its config with `key=value` overrides. Raises ConfigError."""
-        return parse_config(self.yaml, self.file.name, overrides, folder=FOLDER)
+    def config(self, *overrides: str, of: str = "config") -> Config:
+        """Its config, of several that which is called `of`, with `key=value` overrides. Raises ConfigError."""
+        return parse_config(self.blocks[f"{of}.yaml"], self.file.name, overrides, folder=FOLDER)
 
 
 @cache
