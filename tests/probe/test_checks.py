@@ -228,9 +228,14 @@ def _hooked() -> nn.Module:
 
 
 def _with_a_forward_of_its_own() -> nn.Module:
-    model = nn.Sequential(nn.Linear(6, 3))
-    model[0].forward = lambda x: (_shrink(model[0], x), F.linear(x, model[0].weight))[1]
-    return model
+    linear = nn.Linear(6, 3)
+
+    def forward(x: Tensor) -> Tensor:
+        _shrink(linear, x)
+        return F.linear(x, linear.weight)
+
+    vars(linear)["forward"] = forward
+    return nn.Sequential(linear)
 
 
 @pytest.mark.parametrize(
