@@ -104,12 +104,14 @@ class Checker:
         gradient_rows: int = GRADIENT_ROWS,
         at_once: int = GRADIENT_ROWS,
         known: Mapping[str, Any] | None = None,
+        parameters_stay: bool = False,
     ) -> None:
         """`forward` calls the model, in autocast say. Of more than 1024 rows some are picked, always the same.
 
         `most_rows` and `most_val_rows`: at most so many, where that is known before; of them
         the first `gradient_rows` are those that gradients are taken of; the others are passed so many `at_once`.
         `known`: facts about all rows of the data, told with those about the checked ones.
+        `parameters_stay`: no pass writes to parameters, so that none has to be copied to be put back.
 
         `loss_fn` is called many times in a check. What a module holds is afterwards as it was; what a plain function
         keeps between its calls is not seen, and so not put back: make a module of it.
@@ -130,6 +132,7 @@ class Checker:
         self._val = val.some(most_val_rows or MOST_ROWS) if val is not None and len(val) else None
         self._facts: dict[str, Any] = {}
         self._known = dict(known or {})
+        self._parameters_stay = parameters_stay
         self._graph: Graph | None = None
         self._twins = True  # whether there were any, so that they have to be looked for again
         self._loss = LossFacts("")
@@ -140,7 +143,7 @@ class Checker:
         rows = self._rows
         watched = min(self._gradient_rows, len(rows)) // self._batches * self._batches
         seen = _Seen(self._model, watched, self._batches)
-        with on_the_side(self._aside) as side:
+        with on_the_side(self._aside, parameters_stay=self._parameters_stay) as side:
             outputs, loss, losses = self._with_gradients(rows.part(0, watched), seen)
             if not self._facts:
                 rows = self._keep_rows(seen)

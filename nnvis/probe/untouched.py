@@ -23,15 +23,18 @@ from torch.nn.modules.batchnorm import _NormBase
 
 
 @contextmanager
-def on_the_side(model: nn.Module) -> Iterator[Side]:
+def on_the_side(model: nn.Module, *, parameters_stay: bool = False) -> Iterator[Side]:
     """Eval mode inside, but norm layers use the statistics of the batch at hand, as they do in training.
 
     What modules hold (modes, parameters, buffers, attributes of their own) and random numbers (python's, numpy's,
     torch's on every device of the model) are afterwards as they were. Modes are set without `train()` and `eval()`,
     where some models merge weights.
+
+    `parameters_stay`: nothing inside writes to parameters, so that no copy of them is needed, which a large model's
+    memory would be short of. For passes of a model that `only_reads_parameters`; never where parameters are moved.
     """
     modes = [(module, module.training) for module in model.modules()]
-    side = Side(model)
+    side = Side(model, parameters_stay)
     with _random_numbers_kept(model):
         try:
             side.train()
@@ -53,12 +56,26 @@ def gradients_kept(parameters: Sequence[Tensor]) -> Iterator[None]:
             parameter.grad = gradient
 
 
+def only_reads_parameters(model: nn.Module) -> bool:
+    """Whether no forward pass of this model writes to its parameters.
+
+    All modules are torch's or nnvis's, and nobody hooks into them. Of somebody else's model that is no proof: hooks on
+    tensors, global ones and a loss function can write, too.
+    """
+    return all(
+        type(module).__module__.startswith(("torch.nn.modules.", "nnvis.models."))
+        and not (module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module))
+        and getattr(module, "max_norm", None) is None  # an embedding's, which the forward pass enforces
+        for module in model.modules()
+    )
+
+
 class Side:
     """Which statistics norm layers go by while a model runs on the side."""
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, parameters_stay: bool) -> None:
         self._modules = list(model.modules())
-        self.held = _Held(model)
+        self.held = _Held(model, parameters_stay)
 
     def train(self) -> None:
         """By those of the batch at hand."""
@@ -82,13 +99,11 @@ class Side:
 class _Held:
     """What a model holds, at any depth: what is in containers, what is in tensors, where generators stand."""
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, parameters_stay: bool) -> None:
         self._containers: dict[int, tuple[Any, Any]] = {}
         self._tensors: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
         self._generators: list[tuple[torch.Generator, Tensor]] = []
-        self._but_parameters = _only_reads_parameters(
-            model
-        )  # a copy of each is what a large model's memory is short of
+        self._parameters_stay = parameters_stay
         self._keep([model, *model.buffers()])  # those of scripted modules are in no container
 
     def _keep(self, values: Iterable[Any]) -> None:
@@ -103,7 +118,7 @@ class _Held:
                 self._keep([vars(value)])
             elif isinstance(value, tuple):
                 self._keep(value)
-            elif type(value) is nn.Parameter and self._but_parameters:
+            elif type(value) is nn.Parameter and self._parameters_stay:
                 continue
             elif type(value) in (Tensor, nn.Parameter) and value.layout == torch.strided and not value.is_meta:
                 self._tensors[id(value)] = value, value.data, value.detach().clone()
@@ -128,16 +143,6 @@ class _Held:
                 container.clear()
                 if content:
                     (container.extend if isinstance(container, list | deque) else container.update)(content)
-
-
-def _only_reads_parameters(model: nn.Module) -> bool:
-    """Whether no forward pass can write to the parameters: all modules are torch's or nnvis's, and nobody hooks in."""
-    return all(
-        type(module).__module__.startswith(("torch.nn.modules.", "nnvis.models."))
-        and not (module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module))
-        and getattr(module, "max_norm", None) is None  # an embedding's, which the forward pass enforces
-        for module in model.modules()
-    )
 
 
 def _same(container: Any, content: Any) -> bool:

@@ -179,6 +179,8 @@ class Loop:
 
     def examine(self, *, at_end: bool = False) -> None:
         """Look at the fixed rows, if that is due."""
+        if self.examination.due(self.state.step) and self.weights_are_finite():
+            self.learner.optimizer.zero_grad()  # a check takes the memory of a backward pass, which begins without them
         with self.recording.probe.pause():
             if self.examination.look(self.state.step, at_end=at_end):
                 self._restart_clock()
@@ -229,8 +231,12 @@ class Loop:
 
     def require_finite_weights(self, what: str) -> None:
         """Raises NonfiniteError if a parameter is NaN or Inf: the last update is seen by no training step."""
-        if not all(bool(torch.isfinite(parameter).all()) for parameter in self.learner.model.parameters()):
+        if not self.weights_are_finite():
             raise self._overflow(what)
+
+    def weights_are_finite(self) -> bool:
+        """Whether no parameter holds NaN or Inf; if one does, the gradients of the last step tell where from."""
+        return all(bool(torch.isfinite(parameter).all()) for parameter in self.learner.model.parameters())
 
     # ------------------------------------------------------------ what must not be lost
 

@@ -24,6 +24,7 @@ from nnvis.probe.branches import STEPS as BRANCH_STEPS
 from nnvis.probe.checks import GRADIENT_ROWS, LEAST_ROWS, Checker, Rows, has_running_statistics
 from nnvis.probe.layers import find_layers
 from nnvis.probe.schedule import Plan, Schedule, plan_checks
+from nnvis.probe.untouched import only_reads_parameters
 from nnvis.record import FIGURES_BYTES, EventLog, checks_bytes, expected_bytes, load_run
 from nnvis.record.vocabulary import FloatArray
 from nnvis.training.batches import Batches, take
@@ -166,6 +167,7 @@ def build_checker(
         most_val_rows=sizes.get("val_rows"),
         gradient_rows=sizes["gradient_rows"],
         at_once=plan.at_once,
+        parameters_stay=only_reads_parameters(learner.model),
         known={"shared_rows": facts.get("shared_rows") if facts else shared_rows(splits)},
     )
 
