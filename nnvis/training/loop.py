@@ -179,7 +179,7 @@ class Loop:
 
     def examine(self, *, at_end: bool = False) -> None:
         """Look at the fixed rows, if that is due."""
-        if self.examination.due(self.state.step) and self.weights_are_finite():
+        if (at_end or self.examination.due(self.state.step)) and self.weights_are_finite():
             self.learner.optimizer.zero_grad()  # a check takes the memory of a backward pass, which begins without them
         with self.recording.probe.pause():
             if self.examination.look(self.state.step, at_end=at_end):
