@@ -70,7 +70,12 @@ class Response:
     drawn: IntArray  # (U,): which neurons are drawn
     x: FloatArray  # (G,)
     y: FloatArray  # (H,)
-    values: FloatArray  # (U, H, G)
+    values: FloatArray  # (U, H, G); neurons with NaN or Inf come first
+
+    @property
+    def broken(self) -> bool:
+        """Whether a neuron puts out NaN or Inf somewhere."""
+        return not np.isfinite(self.values).all()
 
 
 @dataclass(frozen=True)
@@ -236,23 +241,33 @@ def _about(plane: Plane) -> str:
 
 
 def _bent(neurons: Neurons) -> str:
-    told = [f"{percent(layer.straight)} of {layer.layer.split(',')[0]}'s" for layer in neurons.layers]
-    if len(told) > 3:
-        told = [told[0], told[len(told) // 2], told[-1]]
+    """What planes explain of the first, the middle and the last layer that varies; which layers are broken."""
+    known = [layer for layer in neurons.layers if np.isfinite(layer.straight)]
+    if len(known) > 3:
+        known = [known[0], known[len(known) // 2], known[-1]]
+    shares = [f"{percent(layer.straight)} of the variance in {_name(layer)}" for layer in known[:1]]
+    shares += [f"{percent(layer.straight)} in {_name(layer)}" for layer in known[1:]]
+    broken = [_name(layer) for layer in neurons.layers if layer.broken]
+    told = [f"flat planes explain {', '.join(shares)}"] if shares else []
+    if broken:
+        told.append(f"no finite numbers out of {listing(broken, 2)}")
     state = "" if neurons.trained else ", untrained"
-    first, *rest = told
-    return f"{neurons.name}{state}: flat planes explain {', '.join([f'{first} neurons', *rest])}"
+    return f"{neurons.name}{state}: {'; '.join(told) or 'every neuron puts out the same everywhere'}"
+
+
+def _name(layer: Response) -> str:
+    return layer.layer.split(",")[0]
 
 
 def _about_neurons(neurons: Neurons) -> str:
     first, second = neurons.names
     layers = neurons.layers
-    flat = [f"{layer.flat:,} of {layer.units:,} in {layer.layer.split(',')[0]}" for layer in layers if layer.flat]
+    flat = [f"{layer.flat:,} of {layer.units:,} in {_name(layer)}" for layer in layers if layer.flat]
     abridged = any(len(layer.drawn) < layer.units for layer in layers)
     return (
         f"What each neuron puts out after its activation; across: {first}, up: {second}. Orange above 0, purple below, "
-        "white 0; a layer has one scale, ± its largest value here, at the left. Explained: the share of the neurons' "
-        "variance over what is drawn (R² of least squares); 100% is a layer that bends nothing."
+        "white 0; a layer has one scale, ± the largest value of those drawn, at the left. Explained: the share of all "
+        "neurons' variance over the plane (R² of least squares); 100% is a layer that bends nothing."
         + (" Of wide layers those neurons are drawn that vary most." if abridged else "")
         + (f" {len(layers)} of {neurons.total} layers are drawn, evenly spaced." if len(layers) < neurons.total else "")
         + (f" The same everywhere: {listing(flat, 4)}." if flat else "")

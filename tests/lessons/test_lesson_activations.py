@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import numpy as np
@@ -42,3 +43,9 @@ def test_the_regions_are_the_networks_probabilities(stage: Stage) -> None:
             logits = w3 @ np.tanh(w2 @ np.tanh(w1 @ np.array([x, y]) + b1) + b2) + b3
             assert region.probability[row, column] == pytest.approx(1 / (1 + np.exp(logits[0] - logits[1])), rel=1e-12)
     assert np.abs(region.rows).max() < region.x[-1]
+
+
+def test_what_is_being_done_is_one_line_however_narrow_the_terminal(tmp_path: Path) -> None:
+    out, words = io.StringIO(), "training name, seed 0: model={kind: mlp, depth: 20, width: 64} optimizer.lr=0.1"
+    Stage(open_lesson("activations"), tmp_path, Console(file=out, width=40)).say(words)
+    assert out.getvalue() == f"{words}\n"

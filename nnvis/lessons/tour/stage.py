@@ -80,7 +80,7 @@ class Stage:
 
     def say(self, text: str) -> None:
         """A line on what is being done."""
-        self.console.print(text, style="dim", markup=False, highlight=False)
+        self.console.print(text, style="dim", markup=False, highlight=False, soft_wrap=True)
 
     def _trained(self, config: Config) -> Run:
         runs = self.folder / "runs"
