@@ -113,7 +113,8 @@ def feature_maps(maps: FeatureMaps) -> Figure:
         if len(layer.drawn) < layer.channels:
             more = f"{len(layer.drawn)} of {layer.channels:,}"
         size = f"{layer.activation + ', ' * bool(layer.activation)}{'×'.join(map(str, layer.values.shape[1:]))}"
-        words = f"{clipped(layer.layer, 16)}\n{size}\n{more}\n±{number(top, 2)}"
+        scale = f"±{number(top, 2)}" if np.isfinite(layer.values).any() else "NaN or Inf"
+        words = f"{clipped(layer.layer, 16)}\n{size}\n{more}\n{scale}"
         axes[0].set_ylabel(words, rotation=0, ha="right", va="center", fontsize=8, color=INK)
     for ax in grid.flat:
         if not ax.images:

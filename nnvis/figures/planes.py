@@ -149,7 +149,8 @@ def neuron_maps(neurons: Neurons) -> Figure:
             ax.axis("off")
         more = f"{len(layer.drawn)} of {layer.units:,}" if len(layer.drawn) < layer.units else f"all {layer.units}"
         name, _, activation = layer.layer.partition(", ")
-        words = f"{clipped(name, 16)}\n{activation + ', ' * bool(activation)}{more}\n±{number(top, 2)}"
+        scale = f"±{number(top, 2)}" if np.isfinite(layer.values).any() else "NaN or Inf"
+        words = f"{clipped(name, 16)}\n{activation + ', ' * bool(activation)}{more}\n{scale}"
         axes[0].set_ylabel(words, rotation=0, ha="right", va="center", fontsize=8, color=INK)
     return arrange(fig)
 
@@ -228,7 +229,7 @@ def _about(plane: Plane) -> str:
         return (
             "Ground: the class that the network says, the stronger the surer, with the border between classes. Dots: "
             f"the rows as they are labelled{ring}. Mean {plane.loss.replace('_', ' ')} {losses}. Axes are in the units "
-            "of the data."
+            f"of the data.{'' if np.isfinite(plane.values).all() else ' Ground in plain grey: no finite numbers.'}"
         )
     return (
         "Ground: what the network puts out, with lines of equal output; dots: rows with their targets, in the same "

@@ -154,7 +154,9 @@ def test_no_finite_numbers_are_right_of_no_row(value: float, loss: str) -> None:
     plane = plane_of(filled(open_subject("moons_mlp", [*MOONS, f"loss={loss}"]), value))
     assert [rows.accuracy for rows in plane.rows] == [0, 0]
     assert all(rows.wrong.all() for rows in plane.rows)
-    assert ": 0% of 80 training rows right, 0% of 20 validation rows" in said_above(decision_regions(plane))
+    fig = decision_regions(plane)
+    assert ": 0% of 80 training rows right, 0% of 20 validation rows" in said_above(fig)
+    assert "Ground in plain grey: no finite numbers." in fig.get_supxlabel().replace("\n", " ")
 
 
 def said_above(fig: Figure) -> str:
@@ -208,9 +210,10 @@ def test_what_is_said_of_neurons() -> None:
     first, second, last = (f"{layer.straight:.1%}".replace(".0%", "%") for layer in neurons.layers)
     shares = f"{first} of the variance in linear1, {second} in linear2, {last} in output"
     assert said_above(neuron_maps(neurons)) == f"moons-mlp, untrained: flat planes explain {shares}"
-    caption = neuron_maps(neurons_of(filled(subject, float("nan"), "linear2.bias")))
+    fig = neuron_maps(neurons_of(filled(subject, float("nan"), "linear2.bias")))
+    assert [ax.get_ylabel().split("\n")[-1] for ax in fig.axes if "linear2" in ax.get_ylabel()] == ["NaN or Inf"]
     told = f"flat planes explain {first} of the variance in linear1; no finite numbers out of linear2, output"
-    assert said_above(caption) == f"moons-mlp, untrained: {told}"
+    assert said_above(fig) == f"moons-mlp, untrained: {told}"
     nothing = said_above(neuron_maps(neurons_of(filled(subject, float("nan")))))
     assert nothing == "moons-mlp, untrained: no finite numbers out of linear1, linear2 and 1 more"
     alike = said_above(neuron_maps(neurons_of(filled(subject, 0.0))))
