@@ -190,7 +190,7 @@ def test_a_run_that_blows_up_has_its_label_at_the_edge_that_it_leaves_through() 
     figure = learning_curves(in_memory({"blown": {0: blown}, "whole": {0: whole}})).figure
     loss = figure.axes[0]
     levels = [float(leader.get_ydata()[0]) for leader in lines(loss, "_leader")]
-    assert len(values) > 4 and values.max() < 1e3
+    assert values.max() < 1e3
     assert levels[0] == pytest.approx(1)
     assert 0 < levels[1] < 1
     assert any("blown 10¹⁶\n1 of 1 diverged" in label for label in end_labels(loss))
