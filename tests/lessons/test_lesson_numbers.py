@@ -147,6 +147,8 @@ def test_exploding(tmp_path: Path) -> None:
             back.append(float(np.sqrt((delta**2).mean())))
             delta = delta * (activations[i - 1] > 0)
     assert numbers["factor_back"] == pytest.approx(per_layer(back), rel=1e-3)
+    assert numbers["growth_back"] == pytest.approx(back[-1] / back[0], rel=1e-2)
+    assert numbers["growth_expected"] == pytest.approx(2**9.5)
     assert numbers["gradient_start"] == pytest.approx(np.sqrt(squares), rel=1e-3)
     assert numbers["clip_first"] == pytest.approx(10 / np.sqrt(squares), rel=1e-3)
     assert numbers["expected"] == pytest.approx(np.sqrt(2))
