@@ -3,24 +3,37 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from rich.console import Console
 from sklearn.dummy import DummyClassifier, DummyRegressor
 from sklearn.metrics import log_loss, mean_squared_error
 from torch import nn
 
-from nnvis.data import load_splits
+from nnvis.data import Split, load_splits
 from nnvis.figures.depth import flow_of
-from nnvis.lessons.tour import applications, exploding, initialisation, monitoring, open_lesson, overfitting, vanishing
+from nnvis.lessons.subject import open_subject
+from nnvis.lessons.tour import (
+    applications,
+    batches,
+    exploding,
+    initialisation,
+    monitoring,
+    open_lesson,
+    overfitting,
+    vanishing,
+)
 from nnvis.lessons.tour.stage import Stage
 from nnvis.lessons.tour.text import FOLDER
+from nnvis.record import load_run
 
 Array = NDArray[np.float64]
 ROWS = 1438  # of digits with a fifth left out: a batch of all of them
@@ -177,21 +190,152 @@ def test_overfitting(tmp_path: Path) -> None:
 
 
 def test_monitoring(tmp_path: Path) -> None:
-    """The loop's end is saved too: its accuracy and its dead units are computed again."""
-    changes = {"range(12)": "range(7)"}
-    keep = '\n\ntorch.save([model.state_dict(), inputs[val], targets[val], inputs[train]], folder + "/end.pt")\n```'
-    stage = stage_of("monitoring", tmp_path, **changes, **{"\n```": keep})
+    """The loop saves its weights and batches too: what its layers did is computed again from them."""
+    step = "            optimizer.step()\n"
+    saved = "            trail.append([rows, *(p.detach().clone() for p in model.parameters())])\n"
+    end = "torch.save([trail, list(model.parameters()), inputs, targets, val], folder + '/trail.pt')"
+    changes = {"range(12)": "range(7)", "criterion = nn": "trail = []\ncriterion = nn", step: saved + step}
+    stage = stage_of("monitoring", tmp_path, **changes, **{"\n```": f"\n\n{end}\n```"})
     numbers = monitoring.experiment(stage)
-    state, inputs, targets, train = torch.load(tmp_path / "runs" / "slip" / "end.pt")
-    values = [p.double().numpy() for p in state.values()]
-    layers = list(zip(values[::2], values[1::2], strict=True))
-    logits = forward(layers, inputs.double().numpy(), relu)[1]
-    assert numbers["accuracy_after"] == pytest.approx(np.mean(logits.argmax(axis=1) == targets.numpy()))
-    assert numbers["loss_after"] == pytest.approx(cross_entropy(logits, targets.numpy()), rel=1e-4)
-    never = [float((a == 0).all(axis=0).mean()) for a in forward(layers, train.double().numpy(), relu)[0]]
-    assert np.mean(never) <= numbers["dead_after"] + 0.02  # dead for all rows, so dead for a batch of them
-    assert np.mean(never) > 0.5
+    run = tmp_path / "runs" / "slip"
+    trail, last, inputs, targets, val = torch.load(run / "trail.pt")
+    x, targets = inputs.double().numpy(), targets.numpy()
+    weights = [[p.detach().double().numpy() for p in each] for each in (*(ps for _, *ps in trail), last)]
+    layers = [list(zip(each[::2], each[1::2], strict=True)) for each in weights]
+    logits = forward(layers[-1], x[val], relu)[1]
+    assert numbers["accuracy_after"] == pytest.approx(np.mean(logits.argmax(axis=1) == targets[val]))
+    assert numbers["loss_after"] == pytest.approx(cross_entropy(logits, targets[val]), rel=1e-4)
+    before = forward(layers[monitoring.FIRST], x[val], relu)[1]
+    assert numbers["accuracy_before"] == pytest.approx(np.mean(before.argmax(axis=1) == targets[val]))
+
+    seen = load_run(run).layers["dead_fraction"].steps.tolist()
+    parts = [x[rows] for rows, *_ in trail]
+    dead = {k: [float((a == 0).all(axis=0).mean()) for a in forward(layers[k], parts[k], relu)[0]] for k in seen}
+    assert numbers["dead_before"] == pytest.approx(max(max(dead[k]) for k in seen if k < monitoring.FIRST))
+    assert numbers["dead_after"] == pytest.approx(np.mean(dead[seen[-1]]))
+    assert numbers["dead_step"] == next(k for k in seen if min(dead[k]) > 0.5)
+    assert numbers["dead_after"] > 0.5 > numbers["dead_before"]
+
+    stepped = [k for k in seen if k < monitoring.FIRST + monitoring.EPOCH]
+    ratios = {k: [relative_step(*both) for both in zip(layers[k], layers[k + 1], strict=True)] for k in stepped}
+    slow, fast = ([max(ratios[k]) for k in stepped if (k >= monitoring.FIRST) == slip] for slip in (False, True))
+    assert numbers["ratio_before"] == pytest.approx(max(slow), rel=1e-3)
+    assert numbers["ratio_slip"] == pytest.approx(max(fast), rel=1e-3)
     assert numbers["same_steps"] == numbers["slip_step"] + 1  # the loss of that step comes before its update
+
+
+def relative_step(before: Sequence[Array], after: Sequence[Array]) -> float:
+    """How far a layer's parameters have moved, over how long they were."""
+    moved = sum(float(((b - a) ** 2).sum()) for a, b in zip(before, after, strict=True))
+    return float(np.sqrt(moved / sum(float((a**2).sum()) for a in before)))
+
+
+def test_applications(tmp_path: Path) -> None:
+    """One step on all rows: the gradient by autograd in float64, the step from the weights before and after it."""
+    sizes = {"epochs: 5, batch_size: 64": "image", "epochs: 6, batch_size: 32": "text"}
+    sizes |= {"epochs: 25, batch_size: 16": "series", "epochs: 20, batch_size: 32": "table"}
+    changes = dict.fromkeys(sizes, "epochs: 1, batch_size: full")
+    stage = stage_of("applications", tmp_path, **changes, **{"dropout: 0.2": "dropout: 0.0"})
+    numbers = applications.experiment(stage)
+    for kind in applications.KINDS:
+        run, splits = stage.train(of=kind), load_splits(stage.config(of=kind).data, 0)
+        train, val = splits.train, splits.val
+        assert val is not None
+        told = {name: answers_of(run.load_model(), split) for name, split in (("train", train), ("val", val))}
+        loss, accuracy = told["val"]
+        assert numbers[f"{kind}_val"] == pytest.approx(loss, rel=1e-4)
+        assert numbers[f"{kind}_gap"] == pytest.approx(loss - told["train"][0], rel=1e-3, abs=1e-6)
+        assert numbers[f"{kind}_left"] == pytest.approx(loss / numbers[f"{kind}_guess"], rel=1e-4)
+        if kind != "series":
+            assert numbers[f"{kind}_accuracy"] == pytest.approx(accuracy)
+        start = open_subject(stage.config("seed=0", of=kind)).model.double().train()
+        outputs = start(train.inputs if kind == "text" else train.inputs.double())
+        function = F.mse_loss if kind == "series" else F.cross_entropy
+        function(outputs, train.targets.double() if kind == "series" else train.targets).backward()
+        owners = [m for m in start.modules() if list(m.parameters(recurse=False))]
+        names = [name for name, m in start.named_modules() if m in owners]
+        norms = [np.sqrt(sum(float((p.grad**2).sum()) for p in m.parameters(recurse=False))) for m in owners]  # type: ignore
+        assert numbers[f"{kind}_ratio"] == pytest.approx(norms[0] / norms[-1], rel=1e-3)
+        after = run.load_model().double()
+        steps = [
+            relative_step(
+                *([p.detach().numpy() for p in each.get_submodule(name).parameters()] for each in (start, after))
+            )
+            for name in names
+        ]
+        assert numbers[f"{kind}_pace"] == pytest.approx(np.median(steps), rel=1e-2)
+    assert numbers["series_rows"] == len(load_splits(stage.config(of="series").data, 0).train)
+
+
+def answers_of(model: nn.Module, split: Split) -> tuple[float, float]:
+    """The loss of a split, and the share that is right (of numbers NaN), from the outputs in float64."""
+    inputs = split.inputs.double() if split.inputs.is_floating_point() else split.inputs
+    with torch.no_grad():
+        outputs = model.double().eval()(inputs).numpy()
+    targets = split.targets.numpy()
+    if targets.dtype != np.int64:
+        return float(((outputs - targets) ** 2).mean()), float("nan")
+    return cross_entropy(outputs, targets), float(np.mean(outputs.argmax(axis=1) == targets))
+
+
+def test_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The paths and the losses, with gradients and losses by hand."""
+    monkeypatch.setattr(batches, "POINTS", 5)
+    rates: list[float] = []
+    descend = batches.descend
+    monkeypatch.setattr(batches, "descend", lambda s, p, rate, **how: rates.append(rate) or descend(s, p, rate, **how))
+    stage = stage_of("batches", tmp_path, **{"epochs: 5": "epochs: 2"})
+    numbers = batches.experiment(stage)
+    x, targets = rows_of(stage)
+    losses: dict[str, list[float]] = {name: [] for name in batches.BATCHES}
+    for name, size in batches.BATCHES.items():
+        for seed in range(3):
+            run = stage.train(f"name=batches-{size or 'full'}", f"training.batch_size={size or 'full'}", seed=seed)
+            train = load_splits(stage.config().data, seed).train
+            logits = forward(parameters_of(run.load_model()), train.inputs.double().numpy(), np.tanh)[1]
+            losses[name].append(cross_entropy(logits, train.targets.numpy()))
+        assert numbers[f"loss_{name}"] == pytest.approx(losses[name][0], rel=1e-4)
+        assert numbers[f"steps_{name}"] == 2 * len(x) // (size or len(x))
+        assert numbers[f"rows_{name}"] == 60 * (size or len(x))
+    for name in ("few", "one"):
+        leads = [full / each for full, each in zip(losses["full"], losses[name], strict=True)]
+        assert numbers[f"lead_{name}"] == pytest.approx(min(leads), rel=1e-4)
+
+    start = np.concatenate([p.ravel() for each in parameters_of(stage.open().model) for p in each])
+    shapes = [p.shape for each in parameters_of(stage.open().model) for p in each]
+    gradient = lambda w, rows: tanh_gradient(w, shapes, x[rows], targets[rows])  # noqa: E731
+    every = np.arange(len(x))
+    along = -gradient(start, every)
+    along /= np.linalg.norm(along)
+    across = gradient(start - 1e-5 * along, every) - gradient(start + 1e-5 * along, every)
+    across -= along * (along @ across)
+    across /= np.linalg.norm(across)
+    plane = np.stack([along, across])
+    for name, size in batches.BATCHES.items():
+        random, left, path = np.random.default_rng(0), np.zeros(0, dtype=int), [np.zeros(2)]
+        for _ in range(60):
+            if size and len(left) < size:
+                left = random.permutation(len(x))
+            rows, left = (left[:size], left[size:]) if size else (every, left)
+            path.append(path[-1] - rates[0] * plane @ gradient(start + path[-1] @ plane, rows))
+        walked = sum(float(np.linalg.norm(b - a)) for a, b in pairwise(path))
+        assert numbers[f"length_{name}"] == pytest.approx(walked / np.linalg.norm(path[-1]), rel=1e-3)
+    assert len(set(rates)) == 1
+
+
+def tanh_gradient(weights: Array, shapes: list[tuple[int, ...]], x: Array, targets: NDArray[np.int64]) -> Array:
+    """Of the mean cross entropy of an MLP of tanh, with respect to all of its weights and biases in one vector."""
+    parts = np.split(weights, np.cumsum([int(np.prod(shape)) for shape in shapes])[:-1])
+    values = [part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)]
+    layers = list(zip(values[::2], values[1::2], strict=True))
+    activations, logits = forward(layers, x, np.tanh)
+    delta = (shares(logits) - np.eye(logits.shape[1])[targets]) / len(x)
+    found: list[Array] = []
+    for i in range(len(layers) - 1, -1, -1):
+        arrived = activations[i - 1] if i else x
+        found = [(delta.T @ arrived).ravel(), delta.sum(axis=0), *found]
+        delta = delta @ layers[i][0] * (1 - arrived**2)
+    return np.concatenate(found)
 
 
 def test_guessing() -> None:
