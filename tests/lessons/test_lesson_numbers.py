@@ -16,6 +16,7 @@ from sklearn.dummy import DummyClassifier, DummyRegressor
 from sklearn.metrics import log_loss, mean_squared_error
 from torch import nn
 
+from nnvis import load_run
 from nnvis.data import load_splits
 from nnvis.figures.depth import flow_of
 from nnvis.lessons.tour import applications, exploding, initialisation, monitoring, open_lesson, overfitting, vanishing
@@ -96,6 +97,9 @@ def test_initialisation(tmp_path: Path) -> None:
     assert numbers["spread_he"] == pytest.approx(apart)
     assert numbers["spread_constant"] == 0
     assert numbers["guessing"] == pytest.approx(np.log(10))
+    alike, _, signal, _ = initialisation.CLAIMS  # the others are of the whole training
+    assert alike.holds(numbers)
+    assert signal.holds(numbers)
 
 
 def test_vanishing(tmp_path: Path) -> None:
@@ -122,6 +126,8 @@ def test_vanishing(tmp_path: Path) -> None:
     trained = parameters_of(stage.train().load_model())
     moved = [np.linalg.norm(w - w0) / np.linalg.norm(w0) for (w, _), (w0, _) in zip(trained, layers, strict=True)]
     assert [numbers["moved_first"], numbers["moved_last"]] == pytest.approx([moved[0], moved[-1]])
+    assert all(claim.holds(numbers) for claim in vanishing.CLAIMS[:3])  # those of the gradient before training
+    assert not vanishing.CLAIMS[1].holds({**numbers, "product": 2 * numbers["ratio"]})
     assert numbers["ratio_relu"] == pytest.approx(
         flow_of(stage.explain(*vanishing.RELU).passes.stages).relative[0], rel=1e-12
     )
@@ -152,6 +158,7 @@ def test_exploding(tmp_path: Path) -> None:
     assert numbers["gradient_start"] == pytest.approx(np.sqrt(squares), rel=1e-3)
     assert numbers["clip_first"] == pytest.approx(10 / np.sqrt(squares), rel=1e-3)
     assert numbers["expected"] == pytest.approx(np.sqrt(2))
+    assert all(claim.holds(numbers) for claim in exploding.CLAIMS[:2])  # those of the start
 
 
 def test_overfitting(tmp_path: Path) -> None:
@@ -192,6 +199,13 @@ def test_monitoring(tmp_path: Path) -> None:
     assert np.mean(never) <= numbers["dead_after"] + 0.02  # dead for all rows, so dead for a batch of them
     assert np.mean(never) > 0.5
     assert numbers["same_steps"] == numbers["slip_step"] + 1  # the loss of that step comes before its update
+    assert all(claim.holds(numbers) for claim in monitoring.CLAIMS[:3])  # the diagnosis wants more epochs
+    run = load_run(tmp_path / "runs" / "slip")
+    dead, ratio = (run.layers[name] for name in ("dead_fraction", "update_ratio"))
+    slip = range(115, 138)
+    assert numbers["dead_before"] == max(dead.values[i].max() for i, step in enumerate(dead.steps) if step < 115)
+    assert numbers["ratio_before"] == max(ratio.values[i].max() for i, step in enumerate(ratio.steps) if step < 115)
+    assert numbers["ratio_slip"] == max(ratio.values[i].max() for i, step in enumerate(ratio.steps) if step in slip)
 
 
 def test_guessing() -> None:
