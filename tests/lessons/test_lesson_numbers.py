@@ -19,7 +19,6 @@ from sklearn.metrics import log_loss, mean_squared_error
 from torch import nn
 
 from nnvis.data import Split, load_splits
-from nnvis.figures.depth import flow_of
 from nnvis.lessons.subject import open_subject
 from nnvis.lessons.tour import (
     applications,
@@ -108,7 +107,12 @@ def test_initialisation(tmp_path: Path) -> None:
     apart = max(float(abs(w[:, None] - w[None]).max()) for w, _ in trained[:-1])  # every pair of units
     assert numbers["spread_he"] == pytest.approx(apart)
     assert numbers["spread_constant"] == 0
+    for start, short in (("He", "he"), ("constant", "constant"), ("too small", "small")):
+        assert numbers[f"accuracy_{short}"] == pytest.approx(accuracy_of(stage, *initialisation.STARTS[start]))
     assert numbers["guessing"] == pytest.approx(np.log(10))
+    alike, _, signal, _ = initialisation.CLAIMS  # the others are of the whole training
+    assert alike.holds(numbers)
+    assert signal.holds(numbers)
 
 
 def test_vanishing(tmp_path: Path) -> None:
@@ -135,9 +139,16 @@ def test_vanishing(tmp_path: Path) -> None:
     trained = parameters_of(stage.train().load_model())
     moved = [np.linalg.norm(w - w0) / np.linalg.norm(w0) for (w, _), (w0, _) in zip(trained, layers, strict=True)]
     assert [numbers["moved_first"], numbers["moved_last"]] == pytest.approx([moved[0], moved[-1]])
-    assert numbers["ratio_relu"] == pytest.approx(
-        flow_of(stage.explain(*vanishing.RELU).passes.stages).relative[0], rel=1e-12
-    )
+    assert all(claim.holds(numbers) for claim in vanishing.CLAIMS[:3])  # those of the gradient before training
+    assert not vanishing.CLAIMS[1].holds({**numbers, "product": 2 * numbers["ratio"]})
+    layers = parameters_of(stage.open(*vanishing.RELU).model)
+    activations, logits = forward(layers, x, relu)
+    delta = last = shares(logits) - np.eye(10)[targets]
+    for (w, _), a in zip(reversed(layers[1:]), reversed(activations), strict=True):
+        delta = delta @ w * (a > 0)
+    assert numbers["ratio_relu"] == pytest.approx(np.linalg.norm(delta) / np.linalg.norm(last), rel=1e-9)
+    assert numbers["accuracy_sigmoid"] == pytest.approx(accuracy_of(stage))
+    assert numbers["accuracy_relu"] == pytest.approx(accuracy_of(stage, *vanishing.RELU))
 
 
 def test_exploding(tmp_path: Path) -> None:
@@ -165,20 +176,28 @@ def test_exploding(tmp_path: Path) -> None:
     assert numbers["gradient_start"] == pytest.approx(np.sqrt(squares), rel=1e-3)
     assert numbers["clip_first"] == pytest.approx(10 / np.sqrt(squares), rel=1e-3)
     assert numbers["expected"] == pytest.approx(np.sqrt(2))
+    for name, short in (("clipping", "clipping"), ("He", "he"), ("layer norm", "norm")):
+        assert numbers[f"accuracy_{short}"] == pytest.approx(accuracy_of(stage, *exploding.VARIANTS[name]))
+    assert all(claim.holds(numbers) for claim in exploding.CLAIMS[:2])  # those of the start
 
 
 def test_overfitting(tmp_path: Path) -> None:
     stage = stage_of("overfitting", tmp_path, **{"epochs: 150": "epochs: 4"})
     numbers = overfitting.experiment(stage)
-    layers = parameters_of(stage.train().load_model())
-    for split in ("train", "val", "test"):
-        x, targets = rows_of(stage, split)
-        logits = forward(layers, x, relu)[1]
-        assert numbers[f"large_{split}"] == pytest.approx(cross_entropy(logits, targets), rel=1e-4)
-        if split == "test":
-            share = float(np.mean(logits.argmax(axis=1) == targets))
-            assert numbers["test_accuracy"] == numbers["large_accuracy"] == pytest.approx(share)
-            assert numbers["test_rows"] == len(x) == 539
+    for variant, short in overfitting.SHORT.items():
+        changes, told = overfitting.VARIANTS[variant], {}
+        layers = parameters_of(stage.train(*changes).load_model())
+        for split in ("train", "val", "test"):
+            x, targets = rows_of(stage, split, *changes)
+            logits = forward(layers, x, relu)[1]
+            assert numbers[f"{short}_{split}"] == pytest.approx(cross_entropy(logits, targets), rel=1e-4)
+            told[split] = len(x), float(np.mean(logits.argmax(axis=1) == targets))
+        rows, share = told["test"]
+        assert numbers[f"{short}_accuracy"] == pytest.approx(share)
+        if short == "large":
+            assert numbers["test_accuracy"] == pytest.approx(share)
+            assert numbers["train_accuracy"] == pytest.approx(told["train"][1])
+            assert numbers["test_rows"] == rows == 539
             assert numbers["error"] == pytest.approx(1.96 * np.sqrt(share * (1 - share) / 539))
     val = stage.train().scalars["loss/val"].values
     assert numbers["onset"] == 1 + int(val.argmin())
@@ -222,6 +241,7 @@ def test_monitoring(tmp_path: Path) -> None:
     assert numbers["ratio_before"] == pytest.approx(max(slow), rel=1e-3)
     assert numbers["ratio_slip"] == pytest.approx(max(fast), rel=1e-3)
     assert numbers["same_steps"] == numbers["slip_step"] + 1  # the loss of that step comes before its update
+    assert all(claim.holds(numbers) for claim in monitoring.CLAIMS[:3])  # the diagnosis wants more epochs
 
 
 def relative_step(before: Sequence[Array], after: Sequence[Array]) -> float:
@@ -265,6 +285,13 @@ def test_applications(tmp_path: Path) -> None:
         ]
         assert numbers[f"{kind}_pace"] == pytest.approx(np.median(steps), rel=1e-2)
     assert numbers["series_rows"] == len(load_splits(stage.config(of="series").data, 0).train)
+
+
+def accuracy_of(stage: Stage, *overrides: str) -> float:
+    """On the validation rows, of the weights that are kept."""
+    val = load_splits(stage.config(*overrides).data, 0).val
+    assert val is not None
+    return answers_of(stage.train(*overrides).load_model(), val)[1]
 
 
 def answers_of(model: nn.Module, split: Split) -> tuple[float, float]:
