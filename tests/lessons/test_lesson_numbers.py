@@ -21,6 +21,7 @@ from torch import nn
 from nnvis.data import Split, load_splits
 from nnvis.lessons.subject import open_subject
 from nnvis.lessons.tour import (
+    activations,
     applications,
     batches,
     exploding,
@@ -69,11 +70,11 @@ def sigmoid(z: Array) -> Array:
 
 def forward(layers: list[tuple[Array, Array]], x: Array, f: Callable[[Array], Array]) -> tuple[list[Array], Array]:
     """The activations of the hidden layers, and the logits."""
-    activations = []
+    hidden = []
     for w, b in layers[:-1]:
         x = f(x @ w.T + b)
-        activations.append(x)
-    return activations, x @ layers[-1][0].T + layers[-1][1]
+        hidden.append(x)
+    return hidden, x @ layers[-1][0].T + layers[-1][1]
 
 
 def shares(logits: Array) -> Array:
@@ -90,6 +91,23 @@ def per_layer(values: list[float]) -> float:
     return float((values[-1] / values[0]) ** (1 / (len(values) - 1)))
 
 
+def test_activations(tmp_path: Path) -> None:
+    stage = stage_of("activations", tmp_path, **{"epochs: 60": "epochs: 8"})
+    numbers = activations.experiment(stage)
+    functions = {"identity": np.asarray, "tanh": np.tanh, "relu": relu}
+    right: dict[str, list[float]] = {kind: [] for kind in functions}
+    for kind, function in functions.items():
+        for seed in range(3):
+            layers = parameters_of(stage.train(f"name={kind}", f"model.activation={kind}", seed=seed).load_model())
+            train = load_splits(stage.config().data, seed).train
+            logits = forward(layers, train.inputs.double().numpy(), function)[1]
+            right[kind].append(float(np.mean(logits.argmax(axis=1) == train.targets.numpy())))
+        assert len(set(right[kind])) > 1
+    assert numbers["identity"] == pytest.approx(max(right["identity"]))
+    assert [numbers["tanh"], numbers["relu"]] == pytest.approx([min(right["tanh"]), min(right["relu"])])
+    assert numbers["weights"] == 2 * 8 + 8 + 8 * 8 + 8 + 8 * 2 + 2
+
+
 def test_initialisation(tmp_path: Path) -> None:
     changes = {"epochs: 8": "epochs: 2", "batch_size: 64": f"batch_size: {ROWS}"}
     stage = stage_of("initialisation", tmp_path, **changes)
@@ -97,8 +115,8 @@ def test_initialisation(tmp_path: Path) -> None:
     x, targets = rows_of(stage)
     for start, short in (("He", "he"), ("too small", "small"), ("too large", "large")):
         layers = parameters_of(stage.open(*initialisation.STARTS[start]).model)
-        activations, logits = forward(layers, x, relu)
-        spreads = [float(a.std()) for a in activations]
+        hidden, logits = forward(layers, x, relu)
+        spreads = [float(a.std()) for a in hidden]
         assert numbers[f"factor_{short}"] == pytest.approx(per_layer(spreads), rel=1e-4)
         assert numbers[f"signal_{short}"] == pytest.approx(spreads[-1], rel=1e-3)
         if short == "large":
@@ -121,10 +139,10 @@ def test_vanishing(tmp_path: Path) -> None:
     x, targets = rows_of(stage)
     x, targets = x[:1], targets[:1]
     layers = parameters_of(stage.open().model)
-    activations, logits = forward(layers, x, sigmoid)
+    hidden, logits = forward(layers, x, sigmoid)
     delta = shares(logits) - np.eye(10)[targets]
     norms, slopes, weights = [np.linalg.norm(delta)], [], []
-    for (w, _), a in zip(reversed(layers[1:]), reversed(activations), strict=True):
+    for (w, _), a in zip(reversed(layers[1:]), reversed(hidden), strict=True):
         arrives = delta @ w
         delta = arrives * a * (1 - a)
         weights.append(np.linalg.norm(arrives) / norms[-1])
@@ -142,9 +160,9 @@ def test_vanishing(tmp_path: Path) -> None:
     assert all(claim.holds(numbers) for claim in vanishing.CLAIMS[:3])  # those of the gradient before training
     assert not vanishing.CLAIMS[1].holds({**numbers, "product": 2 * numbers["ratio"]})
     layers = parameters_of(stage.open(*vanishing.RELU).model)
-    activations, logits = forward(layers, x, relu)
+    hidden, logits = forward(layers, x, relu)
     delta = last = shares(logits) - np.eye(10)[targets]
-    for (w, _), a in zip(reversed(layers[1:]), reversed(activations), strict=True):
+    for (w, _), a in zip(reversed(layers[1:]), reversed(hidden), strict=True):
         delta = delta @ w * (a > 0)
     assert numbers["ratio_relu"] == pytest.approx(np.linalg.norm(delta) / np.linalg.norm(last), rel=1e-9)
     assert numbers["accuracy_sigmoid"] == pytest.approx(accuracy_of(stage))
@@ -157,19 +175,19 @@ def test_exploding(tmp_path: Path) -> None:
     numbers = exploding.experiment(stage)
     x, targets = rows_of(stage)
     layers = parameters_of(stage.open().model)
-    activations, logits = forward(layers, x, relu)
-    assert numbers["factor"] == pytest.approx(per_layer([float(a.std()) for a in activations]), rel=1e-4)
-    assert numbers["growth"] == pytest.approx(activations[-1].std() / activations[0].std(), rel=1e-2)
+    hidden, logits = forward(layers, x, relu)
+    assert numbers["factor"] == pytest.approx(per_layer([float(a.std()) for a in hidden]), rel=1e-4)
+    assert numbers["growth"] == pytest.approx(hidden[-1].std() / hidden[0].std(), rel=1e-2)
     assert numbers["loss_start"] == pytest.approx(cross_entropy(logits, targets), rel=1e-4)
     delta = (shares(logits) - np.eye(10)[targets]) / len(x)
     squares, back = 0.0, []
     for i in range(len(layers) - 1, -1, -1):
-        arrived = activations[i - 1] if i else x
+        arrived = hidden[i - 1] if i else x
         squares += float(((delta.T @ arrived) ** 2).sum() + (delta.sum(axis=0) ** 2).sum())
         if i:
             delta = delta @ layers[i][0]
             back.append(float(np.sqrt((delta**2).mean())))
-            delta = delta * (activations[i - 1] > 0)
+            delta = delta * (hidden[i - 1] > 0)
     assert numbers["factor_back"] == pytest.approx(per_layer(back), rel=1e-3)
     assert numbers["growth_back"] == pytest.approx(back[-1] / back[0], rel=1e-2)
     assert numbers["growth_expected"] == pytest.approx(2**9.5)
@@ -273,18 +291,23 @@ def test_applications(tmp_path: Path) -> None:
         function = F.mse_loss if kind == "series" else F.cross_entropy
         function(outputs, train.targets.double() if kind == "series" else train.targets).backward()
         owners = [m for m in start.modules() if list(m.parameters(recurse=False))]
-        names = [name for name, m in start.named_modules() if m in owners]
         norms = [np.sqrt(sum(float((p.grad**2).sum()) for p in m.parameters(recurse=False))) for m in owners]  # type: ignore
         assert numbers[f"{kind}_ratio"] == pytest.approx(norms[0] / norms[-1], rel=1e-3)
-        after = run.load_model().double()
-        steps = [
-            relative_step(
-                *([p.detach().numpy() for p in each.get_submodule(name).parameters()] for each in (start, after))
-            )
-            for name in names
-        ]
-        assert numbers[f"{kind}_pace"] == pytest.approx(np.median(steps), rel=1e-2)
+        steps = steps_of(start, run.load_model())
+        assert numbers[f"{kind}_pace"] == pytest.approx(np.median(steps), rel=1e-4)
+        later = stage.train("training.epochs=2", "capture.every=1", of=kind)
+        steps += steps_of(run.load_model(), later.load_model())
+        two = applications.answers(later, splits)
+        assert two["pace"] == pytest.approx(np.median(steps), rel=1e-4)
+        assert two["ratio"] == pytest.approx(numbers[f"{kind}_ratio"])  # of the first step
     assert numbers["series_rows"] == len(load_splits(stage.config(of="series").data, 0).train)
+
+
+def steps_of(before: nn.Module, after: nn.Module) -> list[float]:
+    """The relative step of each layer that has parameters of its own."""
+    pairs = zip(before.modules(), after.modules(), strict=True)
+    own = [[[p.detach().double().numpy() for p in m.parameters(recurse=False)] for m in pair] for pair in pairs]
+    return [relative_step(*both) for both in own if both[0]]
 
 
 def accuracy_of(stage: Stage, *overrides: str) -> float:
@@ -355,11 +378,11 @@ def tanh_gradient(weights: Array, shapes: list[tuple[int, ...]], x: Array, targe
     parts = np.split(weights, np.cumsum([int(np.prod(shape)) for shape in shapes])[:-1])
     values = [part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)]
     layers = list(zip(values[::2], values[1::2], strict=True))
-    activations, logits = forward(layers, x, np.tanh)
+    hidden, logits = forward(layers, x, np.tanh)
     delta = (shares(logits) - np.eye(logits.shape[1])[targets]) / len(x)
     found: list[Array] = []
     for i in range(len(layers) - 1, -1, -1):
-        arrived = activations[i - 1] if i else x
+        arrived = hidden[i - 1] if i else x
         found = [(delta.T @ arrived).ravel(), delta.sum(axis=0), *found]
         delta = delta @ layers[i][0] * (1 - arrived**2)
     return np.concatenate(found)
