@@ -66,7 +66,7 @@ class FeatureMaps:
 
 @drawn
 def filters(first: Filters) -> Figure:
-    """Each small image is a filter: what it is stretched over, the layer answers to most strongly.
+    """Each small image is a filter: the layer answers most strongly where the image looks like it.
 
     Orange above 0, purple below, white 0; of colour images grey is 0, and a filter has the colour that it looks for.
     Edges, spots and stripes: it has learned to see. Noise: it has not (yet), or did not need to.
@@ -113,7 +113,8 @@ def feature_maps(maps: FeatureMaps) -> Figure:
         if len(layer.drawn) < layer.channels:
             more = f"{len(layer.drawn)} of {layer.channels:,}"
         size = f"{layer.activation + ', ' * bool(layer.activation)}{'×'.join(map(str, layer.values.shape[1:]))}"
-        words = f"{clipped(layer.layer, 16)}\n{size}\n{more}\n±{number(top, 2)}"
+        scale = f"±{number(top, 2)}" if np.isfinite(layer.values).any() else "NaN or Inf"
+        words = f"{clipped(layer.layer, 16)}\n{size}\n{more}\n{scale}"
         axes[0].set_ylabel(words, rotation=0, ha="right", va="center", fontsize=8, color=INK)
     for ax in grid.flat:
         if not ax.images:
@@ -191,8 +192,8 @@ def _about_maps(maps: FeatureMaps) -> str:
     abridged = any(len(layer.drawn) < layer.channels for layer in maps.layers)
     n = len(maps.layers)
     return (
-        "Maps after the layer's activation: orange above 0, purple below, white 0; a layer has one scale, ± its "
-        "largest value here."
+        "Maps after the layer's activation: orange above 0, purple below, white 0; a layer has one scale, ± the "
+        "largest value of those drawn."
         + (" Of more than 8 maps those are drawn that vary most." if abridged else "")
         + (f" {n} of {maps.total} convolutions are drawn, evenly spaced." if n < maps.total else "")
         + (f" 0 everywhere: {listing(silent, 4)}." if silent else "")

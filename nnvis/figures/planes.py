@@ -1,6 +1,7 @@
 """A network of two inputs over the plane of them.
 
 decision_regions(plane)       # what it says, with the rows of each split over it; for regression the output's surface
+regions_compared("Tanh bends it", "One of three seeds.", {"no activation": plane, "tanh": other})
 neuron_maps(neurons)          # what each neuron of each layer puts out
 
 `nnvis.lessons.planes` computes the numbers. Places are in the units of the data.
@@ -8,7 +9,7 @@ neuron_maps(neurons)          # what each neuron of each layer puts out
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,6 +26,7 @@ from nnvis.figures.style import BROKEN, INK, SIGNED, drawn, explain, sheet
 from nnvis.figures.words import clipped, listing, number, percent, plural
 from nnvis.record.vocabulary import BoolArray, FloatArray, IntArray
 
+_GROUND = "Ground: the class that the network says, the stronger the surer, with the border between classes."
 _MANY = 0.15  # share of wrong rows that can be ringed
 _RING = Line2D(
     [], [], marker="o", markersize=7, markerfacecolor="none", markeredgecolor="black", linestyle="none", label="wrong"
@@ -70,7 +72,12 @@ class Response:
     drawn: IntArray  # (U,): which neurons are drawn
     x: FloatArray  # (G,)
     y: FloatArray  # (H,)
-    values: FloatArray  # (U, H, G)
+    values: FloatArray  # (U, H, G); neurons with NaN or Inf come first
+
+    @property
+    def broken(self) -> bool:
+        """Whether a neuron puts out NaN or Inf somewhere."""
+        return not np.isfinite(self.values).all()
 
 
 @dataclass(frozen=True)
@@ -94,27 +101,31 @@ def decision_regions(plane: Plane) -> Figure:
     """
     fig = sheet(height=3.3 if len(plane.rows) > 1 else 3.6)
     explain(fig, _message(plane), _about(plane))
-    heights = [1, 0.07 * key_lines(plane.classes, more=1)] if plane.classes else [1]
-    grid = fig.add_gridspec(len(heights), len(plane.rows), height_ratios=heights)
-    axes = [fig.add_subplot(grid[0, 0])]
-    axes += [fig.add_subplot(grid[0, i], sharex=axes[0], sharey=axes[0]) for i in range(1, len(plane.rows))]
-    for ax in axes[1:]:
-        ax.tick_params(labelleft=False)
-    norm = _norm(plane)
+    ringed, norm = _ringed(plane), _norm(plane)
+    axes = _panels(fig, plane, len(plane.rows), ringed)
     for ax, rows in zip(axes, plane.rows, strict=True):
         _ground(ax, plane, norm)
-        _dots(ax, plane, rows, norm)
+        _dots(ax, plane, rows, norm, ringed)
         shown = "" if len(rows.points) == rows.total else f", {len(rows.points):,} drawn"
-        ax.set(title=f"{rows.total:,} rows for {rows.name}{shown}", xlabel=plane.names[0])
-        ax.set(xlim=plane.x[[0, -1]], ylim=plane.y[[0, -1]])
-    axes[0].set_ylabel(plane.names[1])
-    if plane.classes:
-        _certainty(fig, axes, len(plane.classes))
-        class_key(fig.add_subplot(grid[1, :]), plane.classes, [_RING] * _ringed(plane))
-    else:
+        ax.set_title(f"{rows.total:,} rows for {rows.name}{shown}")
+    if not plane.classes:
         bar = fig.colorbar(ScalarMappable(norm, "viridis"), ax=axes, pad=0.02, aspect=30)
         bar.outline.set_visible(False)  # pyright: ignore[reportCallIssue]
         bar.set_label("output, and target of the rows")
+    return arrange(fig)
+
+
+@drawn
+def regions_compared(title: str, about: str, shown: Mapping[str, Plane]) -> Figure:
+    """What networks say of the same rows, training's, side by side: the ground, and dots as they are labelled."""
+    fig = sheet(height=2.6)
+    explain(fig, title, f"{_GROUND} Dots: the training rows as they are labelled. {about}")
+    planes = list(shown.values())
+    for ax, (name, plane) in zip(_panels(fig, planes[0], len(planes)), shown.items(), strict=True):
+        norm = _norm(plane)
+        _ground(ax, plane, norm)
+        _dots(ax, plane, plane.rows[0], norm)
+        ax.set_title(name)
     return arrange(fig)
 
 
@@ -144,12 +155,29 @@ def neuron_maps(neurons: Neurons) -> Figure:
             ax.axis("off")
         more = f"{len(layer.drawn)} of {layer.units:,}" if len(layer.drawn) < layer.units else f"all {layer.units}"
         name, _, activation = layer.layer.partition(", ")
-        words = f"{clipped(name, 16)}\n{activation + ', ' * bool(activation)}{more}\n±{number(top, 2)}"
+        scale = f"±{number(top, 2)}" if np.isfinite(layer.values).any() else "NaN or Inf"
+        words = f"{clipped(name, 16)}\n{activation + ', ' * bool(activation)}{more}\n{scale}"
         axes[0].set_ylabel(words, rotation=0, ha="right", va="center", fontsize=8, color=INK)
     return arrange(fig)
 
 
 # ---------------------------------------------------------------- decision regions
+
+
+def _panels(fig: Figure, plane: Plane, count: int, ringed: bool = False) -> list[Axes]:
+    """So many pairs of axes of one plane side by side; of classes, with the key to them and to their certainty."""
+    heights = [1, 0.07 * key_lines(plane.classes, more=1)] if plane.classes else [1]
+    grid = fig.add_gridspec(len(heights), count, height_ratios=heights)
+    axes = [fig.add_subplot(grid[0, 0])]
+    axes += [fig.add_subplot(grid[0, i], sharex=axes[0], sharey=axes[0]) for i in range(1, count)]
+    for ax in axes:
+        ax.set(xlabel=plane.names[0], xlim=plane.x[[0, -1]], ylim=plane.y[[0, -1]])
+        ax.tick_params(labelleft=ax is axes[0])
+    axes[0].set_ylabel(plane.names[1])
+    if plane.classes:
+        _certainty(fig, axes, len(plane.classes))
+        class_key(fig.add_subplot(grid[1, :]), plane.classes, [_RING] * ringed)
+    return axes
 
 
 def _ground(ax: Axes, plane: Plane, norm: Normalize) -> None:
@@ -170,10 +198,10 @@ def _ground(ax: Axes, plane: Plane, norm: Normalize) -> None:
         ax.contour(plane.x, plane.y, values[0], levels=MaxNLocator(8).tick_values(values.min(), values.max()), **line)
 
 
-def _dots(ax: Axes, plane: Plane, rows: Rows, norm: Normalize) -> None:
+def _dots(ax: Axes, plane: Plane, rows: Rows, norm: Normalize, ringed: bool = False) -> None:
     if plane.classes:
         scatter_classes(ax, rows.points, rows.targets, len(plane.classes))
-        if _ringed(plane):
+        if ringed:
             look = {"s": 38, "facecolors": "none", "edgecolors": "black", "linewidths": 0.9, "zorder": 4}
             ax.scatter(*rows.points[rows.wrong].T, label="wrong", **look)
     else:
@@ -197,7 +225,7 @@ def _certainty(fig: Figure, axes: Sequence[Axes], classes: int) -> None:
     bar.outline.set_visible(False)  # pyright: ignore[reportCallIssue]
     bar.set_ticks(list(edges), labels=[percent(float(edge)) for edge in edges])
     bar.ax.minorticks_off()
-    bar.set_label("certainty: likeliest class's probability")
+    bar.set_label("certainty: likeliest\nclass's probability")
 
 
 def _ringed(plane: Plane) -> bool:
@@ -220,10 +248,10 @@ def _about(plane: Plane) -> str:
     if plane.classes:
         ring = "; ringed where the network says another class" if _ringed(plane) else ", whatever the network says"
         losses = ", ".join(f"{number(rows.loss)} for {rows.name}" for rows in plane.rows)
+        loss, grey = plane.loss.replace("_", " "), " Ground in plain grey: no finite numbers."
         return (
-            "Ground: the class that the network says, the stronger the surer, with the border between classes. Dots: "
-            f"the rows as they are labelled{ring}. Mean {plane.loss.replace('_', ' ')} {losses}. Axes are in the units "
-            "of the data."
+            f"{_GROUND} Dots: the rows as they are labelled{ring}. Mean {loss} {losses}. Axes are in the units of the "
+            f"data.{grey * (not np.isfinite(plane.values).all())}"
         )
     return (
         "Ground: what the network puts out, with lines of equal output; dots: rows with their targets, in the same "
@@ -236,23 +264,33 @@ def _about(plane: Plane) -> str:
 
 
 def _bent(neurons: Neurons) -> str:
-    told = [f"{percent(layer.straight)} of {layer.layer.split(',')[0]}'s" for layer in neurons.layers]
-    if len(told) > 3:
-        told = [told[0], told[len(told) // 2], told[-1]]
+    """What planes explain of the first, the middle and the last layer that varies; which layers are broken."""
+    known = [layer for layer in neurons.layers if np.isfinite(layer.straight)]
+    if len(known) > 3:
+        known = [known[0], known[len(known) // 2], known[-1]]
+    shares = [f"{percent(layer.straight)} of the variance in {_name(layer)}" for layer in known[:1]]
+    shares += [f"{percent(layer.straight)} in {_name(layer)}" for layer in known[1:]]
+    broken = [_name(layer) for layer in neurons.layers if layer.broken]
+    told = [f"flat planes explain {', '.join(shares)}"] if shares else []
+    if broken:
+        told.append(f"no finite numbers out of {listing(broken, 2)}")
     state = "" if neurons.trained else ", untrained"
-    first, *rest = told
-    return f"{neurons.name}{state}: flat planes explain {', '.join([f'{first} neurons', *rest])}"
+    return f"{neurons.name}{state}: {'; '.join(told) or 'every neuron puts out the same everywhere'}"
+
+
+def _name(layer: Response) -> str:
+    return layer.layer.split(",")[0]
 
 
 def _about_neurons(neurons: Neurons) -> str:
     first, second = neurons.names
     layers = neurons.layers
-    flat = [f"{layer.flat:,} of {layer.units:,} in {layer.layer.split(',')[0]}" for layer in layers if layer.flat]
+    flat = [f"{layer.flat:,} of {layer.units:,} in {_name(layer)}" for layer in layers if layer.flat]
     abridged = any(len(layer.drawn) < layer.units for layer in layers)
     return (
         f"What each neuron puts out after its activation; across: {first}, up: {second}. Orange above 0, purple below, "
-        "white 0; a layer has one scale, ± its largest value here, at the left. Explained: the share of the neurons' "
-        "variance over what is drawn (R² of least squares); 100% is a layer that bends nothing."
+        "white 0; a layer has one scale, ± the largest value of those drawn, at the left. Explained: the share of all "
+        "neurons' variance over the plane (R² of least squares); 100% is a layer that bends nothing."
         + (" Of wide layers those neurons are drawn that vary most." if abridged else "")
         + (f" {len(layers)} of {neurons.total} layers are drawn, evenly spaced." if len(layers) < neurons.total else "")
         + (f" The same everywhere: {listing(flat, 4)}." if flat else "")

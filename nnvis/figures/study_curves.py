@@ -165,11 +165,12 @@ def _draw_variant(ax: Axes, v: Courses, metric: str, look: Look) -> EndLabel:
     _mark_broken(ax, v, look.colour, metric)
     shown = val or train
     last = shown.last if shown else math.nan
-    name = f"{look.glyph} {clipped(v.variant, 22)}"
+    name, broken = f"{look.glyph} {clipped(v.variant, 22)}", [v.diverged] * bool(v.broken)
     if math.isfinite(last):
-        return EndLabel(last, f"{name} {_WORDS[metric](last)}", look.colour)
+        leaves = float(np.clip(last, *ax.get_ylim()))  # at an edge, where a run blows up
+        return EndLabel(leaves, "\n".join([f"{name} {_WORDS[metric](last)}", *broken]), look.colour)
     edge = ax.get_ylim()[1 if metric == "loss" else 0]
-    return EndLabel(edge, f"{name}\n{v.diverged}" if v.broken else f"{name}: none", look.colour)
+    return EndLabel(edge, "\n".join([name, *broken]) if broken else f"{name}: none", look.colour)
 
 
 def _band(ax: Axes, spread: Spread, colour: Any, alpha: float = 0.15) -> None:

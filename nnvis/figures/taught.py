@@ -1,7 +1,6 @@
 """What only the lessons draw: small pictures of one idea each.
 
 neuron_planes({"by hand": neuron})          # what neurons answer over the plane of their two inputs
-regions("Tanh bends it", "Caption.", [Region("tanh", x, y, probability, rows, classes)])
 panels("Deeper is smaller", "Caption.", [Panel("one seed", "layer", "‖δ‖", [Curve(x, y, "measured")], log_y=True)])
 """
 
@@ -14,7 +13,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import LinearSegmentedColormap, Normalize
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from scipy.special import expit
@@ -22,12 +21,11 @@ from scipy.special import expit
 from nnvis.figures.labels import EndLabel, arrange
 from nnvis.figures.passes import Neuron
 from nnvis.figures.scales import log_axis, log_ticks
-from nnvis.figures.style import DASHES, HEALTHY, INK, MARKERS, SICK, VARIANTS, drawn, explain, shades, sheet
+from nnvis.figures.style import DASHES, HEALTHY, MARKERS, SICK, VARIANTS, drawn, explain, sheet
 from nnvis.figures.words import number
-from nnvis.record.vocabulary import FloatArray, IntArray
+from nnvis.record.vocabulary import FloatArray
 
 _PALETTE = (HEALTHY, SICK, *VARIANTS)
-_CLASSES = LinearSegmentedColormap.from_list("classes", [shades(HEALTHY, 2)[0], "white", shades(SICK, 2)[0]])
 _FEW = 24  # points of a curve that get a marker each
 
 
@@ -40,18 +38,6 @@ class Curve:
     label: str  # written at its end; "" for none
     colour: str = ""  # by its place in the panel
     dash: str | tuple = ""  # by its place in the panel
-
-
-@dataclass(frozen=True)
-class Region:
-    """What a network answers over the plane of its two inputs, and the rows that it has learned from."""
-
-    title: str
-    x: FloatArray  # (X,)
-    y: FloatArray  # (Y,)
-    probability: FloatArray  # (Y, X) of the second class, in [0, 1]
-    rows: FloatArray  # (N, 2)
-    classes: IntArray  # (N,): 0 or 1
 
 
 @dataclass(frozen=True)
@@ -103,26 +89,6 @@ def _lines(ax: Axes, panel: Panel) -> list[EndLabel]:
         log_axis(ax, *np.log10([y.min(), y.max()]))
     ax.set(xlabel=panel.xlabel, ylabel=panel.ylabel, title=panel.title)
     return ends
-
-
-@drawn
-def regions(title: str, caption: str, shown: Sequence[Region]) -> Figure:
-    """Networks of two inputs and two classes side by side: where each sees which class (colour), and the rows."""
-    fig = sheet(height=2.5)
-    explain(fig, title, caption)
-    axes = list(fig.subplots(1, len(shown), sharey=True, squeeze=False).flat)
-    for ax, region in zip(axes, shown, strict=True):
-        look: dict[str, Any] = {"cmap": _CLASSES, "vmin": 0, "vmax": 1, "shading": "gouraud", "rasterized": True}
-        ax.pcolormesh(region.x, region.y, region.probability, **look)
-        if region.probability.min() < 0.5 < region.probability.max():
-            ax.contour(region.x, region.y, region.probability, levels=[0.5], colors=INK, linewidths=1.2)
-        for kind, (marker, colour) in enumerate((("o", HEALTHY), ("^", SICK))):
-            at = region.rows[region.classes == kind].T
-            ax.scatter(*at, s=7, marker=marker, color=colour, edgecolors="white", linewidths=0.3, label=str(kind))
-        ax.set(title=region.title, xlabel="x₁", aspect="equal", xlim=region.x[[0, -1]], ylim=region.y[[0, -1]])
-        ax.grid(visible=False)
-    axes[0].set_ylabel("x₂")
-    return arrange(fig)
 
 
 @drawn

@@ -82,11 +82,13 @@ def _maps(part: Part, values: FloatArray) -> LayerMaps:
 
 
 def _said(subject: Subject, outputs: Tensor, target: Tensor) -> str:
-    """What the row is, and what the network says: `a 7, and the network says 7 (99.8%)`."""
+    """What the row is, and what the network says: `class 7, and the network says 7 (99.8%)`."""
     classes = subject.splits.classes
+    told = f"class {classes[int(target[0])]}" if classes else f"target {in_units(subject, target)[0, 0]:.4g}"
+    if not outputs.isfinite().all():
+        return f"{told}, and the network puts out no finite numbers"
     if not classes:
-        said, told = in_units(subject, outputs)[0], in_units(subject, target)[0]
-        return f"target {told[0]:.4g}, and the network says {said[0]:.4g}"
+        return f"{told}, and the network says {in_units(subject, outputs)[0, 0]:.4g}"
     shares = probabilities(subject, outputs)[0]
     k = int(torch.argmax(shares))
-    return f"class {classes[int(target[0])]}, and the network says {classes[k]} ({float(shares[k]):.1%})"
+    return f"{told}, and the network says {classes[k]} ({float(shares[k]):.1%})"

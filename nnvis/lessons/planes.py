@@ -150,7 +150,7 @@ def _rows(subject: Subject, name: str, split: Split, network: torch.nn.Module) -
     kept = evenly(len(split), DRAWN)
     if objective.classifies:
         told = split.targets.double().numpy()
-        wrong = probabilities(subject, outputs).argmax(1).numpy() != told
+        wrong = (probabilities(subject, outputs).argmax(1).numpy() != told) | ~outputs.isfinite().all(1).numpy()
     else:
         told, wrong = in_units(subject, split.targets)[:, 0], np.zeros(len(split), dtype=bool)
     return Rows(

@@ -28,7 +28,7 @@ from nnvis.errors import InputError
 from nnvis.figures.style import save
 from nnvis.figures.words import number, percent, plural
 from nnvis.lessons.drawing import draw
-from nnvis.lessons.explaining import explain
+from nnvis.lessons.explaining import explain, row_of
 from nnvis.lessons.subject import Subject
 from nnvis.lessons.telling import tell
 
@@ -88,9 +88,14 @@ def neurons(subject: Subject, wish: Wish, console: Console, folder: Path) -> Ite
 
     found = neurons_of(subject)
     for layer in found.layers:
-        flat = f", {plural(layer.flat, 'neuron')} the same everywhere" if layer.flat else ""
-        straight = f"{percent(layer.straight)} of the variance lies in flat planes"
-        _say(console, f"{layer.layer}: {plural(layer.units, 'neuron')}, {straight}{flat}")
+        told = [plural(layer.units, "neuron")]
+        if layer.broken:
+            told.append("NaN or Inf")
+        elif layer.flat < layer.units:
+            told.append(f"{percent(layer.straight)} of the variance lies in flat planes")
+        if layer.flat:
+            told.append(f"{layer.flat:,} the same everywhere")
+        _say(console, f"{layer.layer}: {', '.join(told)}")
     yield save(neuron_maps(found), folder / "neurons.png")
 
 
@@ -247,8 +252,9 @@ def topics_of(words: str) -> list[str]:
 def show(subject: Subject, topics: Sequence[str], wish: Wish, console: Console, folder: Path) -> list[Path]:
     """Shows the topics, and returns the files drawn. Of several topics those that do not suit are told and left out.
 
-    Raises InputError where the only topic does not suit the network.
+    Raises InputError where the only topic does not suit the network, or there is no such sample.
     """
+    row_of(subject, wish.sample)
     files: list[Path] = []
     for topic in topics:
         try:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-import numpy as np
-from matplotlib.collections import PathCollection, QuadMesh
-from reading_back import end_labels, lines, title
+from dataclasses import replace
 
+import numpy as np
+import pytest
+from matplotlib.collections import QuadMesh
+from overlaps import problems
+from reading_back import caption, end_labels, lines, title
+
+from nnvis.figures.classes import class_ground
 from nnvis.figures.passes import Neuron
-from nnvis.figures.taught import Curve, Panel, Region, neuron_planes, panels, regions
+from nnvis.figures.planes import Plane, Rows, regions_compared
+from nnvis.figures.taught import Curve, Panel, neuron_planes, panels
 
 Z = np.linspace(-4, 4, 401)
 SIGMOID = 1 / (1 + np.exp(-Z))
@@ -39,13 +45,24 @@ def test_panels_draw_what_they_are_given() -> None:
     assert not right.lines
 
 
-def test_regions() -> None:
-    x = np.linspace(-1, 1, 5)
-    probability = np.broadcast_to((x + 1) / 2, (5, 5)).copy()
-    rows, classes = np.array([[-0.5, 0.1], [0.5, -0.1], [0.7, 0.7]]), np.array([0, 1, 1])
-    (ax,) = regions("A border", "A caption.", [Region("one", x, x, probability, rows, classes)]).axes
-    (mesh,) = (each for each in ax.collections if isinstance(each, QuadMesh))
-    np.testing.assert_array_equal(np.asarray(mesh.get_array()).reshape(5, 5), probability)
-    first, second = (each for each in ax.collections if isinstance(each, PathCollection))
-    np.testing.assert_array_equal(np.asarray(first.get_offsets()), rows[:1])
-    np.testing.assert_array_equal(np.asarray(second.get_offsets()), rows[1:])
+def test_regions_compared() -> None:
+    x, y = np.linspace(-1, 1, 5), np.linspace(0, 3, 4)
+    points, classes = np.array([[-0.5, 0.1], [0.5, 0.4], [0.7, 0.7]]), np.array([0.0, 1.0, 1.0])
+    rows = Rows("training", 3, points, classes, np.array([True, False, False]), 0.3, 2 / 3)
+    second = np.broadcast_to((x + 1) / 2, (4, 5))
+    values = np.stack([1 - second, second])
+    plane = Plane("a", True, "cross_entropy", x, y, values, ("u", "v"), ("left", "right"), (rows, rows))
+    turned = replace(plane, values=values[::-1])
+    fig = regions_compared("A border", "One seed.", {"one": plane, "other": turned})
+    assert title(fig) == "A border"
+    assert caption(fig).endswith("Dots: the training rows as they are labelled. One seed.")
+    for ax, said in zip(fig.axes[:2], (plane, turned), strict=True):
+        np.testing.assert_array_equal(np.asarray(ax.images[0].get_array()), class_ground(said.values))
+        border, *dots = ax.collections
+        assert np.abs(np.asarray(border.get_paths()[0].vertices)[:, 0]) == pytest.approx(0)
+        for k in (0, 1):
+            np.testing.assert_array_equal(np.asarray(dots[k].get_offsets()), points[classes == k])
+        assert len(dots) == 2
+    assert [ax.get_title(loc="left") for ax in fig.axes[:2]] == ["one", "other"]
+    assert (fig.axes[0].get_ylabel(), fig.axes[1].get_ylabel()) == ("v", "")
+    assert problems(fig) == []

@@ -181,6 +181,22 @@ def test_diverged_and_missing_runs_are_marked_counted_and_told(tmp_path: Path) -
     assert compare(study).sentences[1] in caption  # the verdict on what decides
 
 
+def test_a_run_that_blows_up_has_its_label_at_the_edge_that_it_leaves_through() -> None:
+    whole = build_run(3)
+    steps, values = whole.scalars["loss/train"].steps, whole.scalars["loss/train"].values
+    rising = Series(steps[:4], np.array([1.0, 10.0, 1e4, 1e16]))
+    summary = {**whole.summary, "status": "diverged", "steps": int(steps[3]) + 1}
+    blown = replace(whole, scalars=Recorded({"loss/train": rising}), summary=summary)
+    figure = learning_curves(in_memory({"blown": {0: blown}, "whole": {0: whole}})).figure
+    loss = figure.axes[0]
+    levels = [float(leader.get_ydata()[0]) for leader in lines(loss, "_leader")]
+    assert values.max() < 1e3
+    assert levels[0] == pytest.approx(1)
+    assert 0 < levels[1] < 1
+    assert any("blown 10¹⁶\n1 of 1 diverged" in label for label in end_labels(loss))
+    assert problems(figure) == []
+
+
 def test_one_seed_has_no_range_and_regression_no_accuracy(tmp_path: Path) -> None:
     drawing = learning_curves(made_up_study(tmp_path / "s", ["a", "b"], seeds=[7], accuracy=False))
     (loss,) = drawing.figure.axes

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
 from rich.console import Console
 from torch import Tensor, nn
 
@@ -138,6 +139,30 @@ def test_the_surface_of_a_regression_in_the_units_of_the_data() -> None:
     assert "mean squared error" in fig.get_suptitle()
 
 
+def filled(subject: Subject, value: float, *names: str) -> Subject:
+    """The network with all of its parameters, or those named, at one value."""
+    with torch.no_grad():
+        for name, parameter in subject.model.named_parameters():
+            if name in names or not names:
+                parameter.fill_(value)
+    return subject
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("loss", ["cross_entropy", "binary_cross_entropy"])
+def test_no_finite_numbers_are_right_of_no_row(value: float, loss: str) -> None:
+    plane = plane_of(filled(open_subject("moons_mlp", [*MOONS, f"loss={loss}"]), value))
+    assert [rows.accuracy for rows in plane.rows] == [0, 0]
+    assert all(rows.wrong.all() for rows in plane.rows)
+    fig = decision_regions(plane)
+    assert ": 0% of 80 training rows right, 0% of 20 validation rows" in said_above(fig)
+    assert "Ground in plain grey: no finite numbers." in fig.get_supxlabel().replace("\n", " ")
+
+
+def said_above(fig: Figure) -> str:
+    return fig.get_suptitle().replace("\n", " ")
+
+
 # ---------------------------------------------------------------- neurons
 
 
@@ -177,6 +202,43 @@ def test_of_wide_layers_those_that_vary_most_are_drawn() -> None:
     fig = neuron_maps(neurons_of(subject))
     assert "8 of 30" in fig.axes[0].get_ylabel()
     assert "The same everywhere: 19 of 30 in linear1" in fig.get_supxlabel().replace("\n", " ")
+
+
+def test_what_is_said_of_neurons() -> None:
+    subject = open_subject("moons_mlp", MOONS)
+    neurons = neurons_of(subject)
+    first, second, last = (f"{layer.straight:.1%}".replace(".0%", "%") for layer in neurons.layers)
+    shares = f"{first} of the variance in linear1, {second} in linear2, {last} in output"
+    assert said_above(neuron_maps(neurons)) == f"moons-mlp, untrained: flat planes explain {shares}"
+    fig = neuron_maps(neurons_of(filled(subject, float("nan"), "linear2.bias")))
+    assert [ax.get_ylabel().split("\n")[-1] for ax in fig.axes if "linear2" in ax.get_ylabel()] == ["NaN or Inf"]
+    told = f"flat planes explain {first} of the variance in linear1; no finite numbers out of linear2, output"
+    assert said_above(fig) == f"moons-mlp, untrained: {told}"
+    nothing = said_above(neuron_maps(neurons_of(filled(subject, float("nan")))))
+    assert nothing == "moons-mlp, untrained: no finite numbers out of linear1, linear2 and 1 more"
+    alike = said_above(neuron_maps(neurons_of(filled(subject, 0.0))))
+    assert alike == "moons-mlp, untrained: every neuron puts out the same everywhere"
+
+
+def test_the_scale_of_neurons_is_that_of_those_drawn() -> None:
+    subject = open_subject("moons_mlp", ["model.hidden=[30]", "data.samples=100"])
+    with torch.no_grad():
+        subject.model.get_parameter("linear1.weight")[0], subject.model.get_parameter("linear1.bias")[0] = 0.0, 9.0
+    first = neurons_of(subject).layers[0]
+    assert 0 not in first.drawn  # tanh(9) everywhere: the largest of all, and the flattest
+    fig = neuron_maps(neurons_of(subject))
+    assert fig.axes[0].images[0].get_clim()[1] == np.abs(first.values).max() < np.tanh(9.0)
+    assert "± the largest value of those drawn" in fig.get_supxlabel().replace("\n", " ")
+
+
+@pytest.mark.parametrize(
+    ("value", "said"), [(float("nan"), "linear1, tanh: 5 neurons, NaN or Inf"), (0.0, "5 neurons, 5 the same every")]
+)
+def test_neurons_that_tell_nothing_are_told(value: float, said: str, tmp_path: Path) -> None:
+    out = io.StringIO()
+    show(filled(open_subject("moons_mlp", MOONS), value), ["neurons"], Wish(), Console(file=out), tmp_path)
+    assert said in out.getvalue()
+    assert "of the variance" not in out.getvalue()
 
 
 def test_straightness_is_known() -> None:
@@ -464,6 +526,13 @@ def test_feature_maps_recomputed_with_numpy() -> None:
     assert f"class {int(subject.splits.train.targets[5])}," in fig.get_suptitle()
 
 
+def test_no_finite_numbers_name_no_class() -> None:
+    subject = filled(open_subject("digits_cnn", CNN), float("nan"))
+    title = said_above(feature_maps(feature_maps_of(subject, 5)))
+    target = int(subject.splits.train.targets[5])
+    assert title.endswith(f"row 5: class {target}, and the network puts out no finite numbers")
+
+
 def test_maps_that_are_silent_are_counted() -> None:
     subject = open_subject("digits_cnn", CNN)
     with torch.no_grad():
@@ -510,6 +579,17 @@ def test_other_wrong_input() -> None:
     many = replace(subject, objective=replace(subject.objective, output_size=3))
     with pytest.raises(InputError, match=r"puts out 3 numbers; --show neurons draws each of them"):
         plane_of(many)
+
+
+@pytest.mark.parametrize("topics", ["regions", "functions", "passes,filters"])
+def test_a_row_that_there_is_not_is_told_of_any_topic(
+    topics: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    asked = ["explain", "moons_mlp", *MOONS, "--show", topics, "--sample", "99999", "--out", str(tmp_path)]
+    assert cli.main(asked) == cli.BAD_INPUT
+    out, err = capsys.readouterr()
+    assert (out, err) == ("", "--sample 99999: the training split has 80 rows; choose 0 to 79\n")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_of_several_topics_those_that_do_not_suit_are_left_out(tmp_path: Path) -> None:

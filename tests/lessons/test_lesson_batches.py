@@ -9,7 +9,6 @@ import pytest
 import torch.nn.functional as F
 from rich.console import Console
 
-from nnvis.lessons.descent import Basin
 from nnvis.lessons.landscape import landscape_of
 from nnvis.lessons.tour import open_lesson
 from nnvis.lessons.tour.batches import SIZES, length_of, noise_of, row_gradients
@@ -45,5 +44,4 @@ def test_the_noise_is_what_statistics_say(stage: Stage, seed: int) -> None:
 
 
 def test_the_length_of_a_path() -> None:
-    basin = Basin(np.array([3.0, 4.0]), 0.0, 1.0, 1.0)
-    assert length_of(np.array([[0.0, 0.0], [0.0, 5.0], [5.0, 5.0]]), basin) == 2.0
+    assert length_of(np.array([[1.0, 0.0], [1.0, 3.0], [5.0, 3.0]])) == 7 / 5

@@ -146,9 +146,20 @@ def test_a_lesson_by_the_command_line(
     Path("lessons/neuron/config.yaml").write_text("mine")
     assert cli.main(["lesson", "1"]) == 0  # again, by its number; what has been edited stays
     assert Path("lessons/neuron/config.yaml").read_text() == "mine"
-    capsys.readouterr()
-    assert cli.main(["lesson", "neuron", "--out", "other"]) == 0
-    assert "nnvis train other/config.yaml" in capsys.readouterr().out
+    kept = "lessons/neuron/config.yaml is not as this lesson has it, and stays as it is"
+    assert kept in capsys.readouterr().out
+    assert cli.main(["lesson", "neuron", "--out", "an other"]) == 0
+    out, _ = capsys.readouterr()
+    assert "nnvis train 'an other/config.yaml'" in out
+    assert "stays as it is" not in out
+
+
+def test_commands_name_the_run_of_this_time(tmp_path: Path) -> None:
+    """Also after an interrupted one, which has left its run behind."""
+    (tmp_path / "runs" / "forward" / "1-seed0").mkdir(parents=True)
+    (tmp_path / ".nnvis-lesson").write_text("forward")
+    found = give(open_lesson("forward"), Console(quiet=True), tmp_path)
+    assert f"nnvis explain {tmp_path}/runs/forward/2-seed0 --sample 0" in found.sections["What happens if"]
 
 
 def test_a_lesson_that_does_not_hold_is_told(

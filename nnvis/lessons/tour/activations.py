@@ -9,9 +9,10 @@ import torch
 from torch import nn
 
 from nnvis.figures.functions import activation_functions
-from nnvis.figures.taught import Region, regions
+from nnvis.figures.planes import regions_compared
 from nnvis.figures.words import percent
 from nnvis.lessons.passes import laid_open, steepest
+from nnvis.lessons.planes import plane_of
 from nnvis.lessons.subject import Subject, open_subject
 from nnvis.lessons.tour.stage import Claim, Numbers, Stage
 from nnvis.record import Run
@@ -28,16 +29,13 @@ def experiment(stage: Stage, seed: int = 0) -> Numbers:
     }
     right = {kind: [_accuracy(run) for run in each] for kind, each in runs.items()}
     linear = open_subject(runs["identity"][0].path)
-    shown = [
-        region_of(open_subject(runs[kind][0].path), f"{name}: {percent(right[kind][0])} right")
+    shown = {
+        f"{name}: {percent(right[kind][0])} right": plane_of(open_subject(runs[kind][0].path))
         for kind, name in KINDS.items()
-    ]
-    title = f"Without an activation two hidden layers draw a straight line: {percent(max(right['identity']))} at best"
-    caption = (
-        "Background: the probability of the second class (orange) over the plane of inputs; line: where it is one "
-        "half; points: the training rows. One of three seeds."
-    )
-    stage.draw("regions", regions(title, caption, shown))
+    }
+    best = percent(max(right["identity"]))
+    title = f"Without an activation two hidden layers draw a straight line: {best} in the best of three seeds"
+    stage.draw("regions", regions_compared(title, "One of three seeds.", shown))
     stage.draw("functions", activation_functions())
     numbers: Numbers = {
         "identity": max(right["identity"]),
@@ -49,17 +47,6 @@ def experiment(stage: Stage, seed: int = 0) -> Numbers:
     for name, function in (("sigmoid", nn.Sigmoid()), ("tanh", nn.Tanh()), ("relu", nn.ReLU())):
         numbers[f"{name}_most"], numbers[f"{name}_far"] = steepest(function) or 0.0, slope_at(function, 5.0)
     return numbers
-
-
-def region_of(subject: Subject, title: str, points: int = 81) -> Region:
-    """What a network of two inputs and two classes answers over the plane in which its training rows lie."""
-    rows, targets = subject.splits.train.inputs.numpy().astype(float), subject.splits.train.targets.numpy()
-    reach = 1.08 * float(np.abs(rows).max())
-    x = np.linspace(-reach, reach, points)
-    grid = torch.from_numpy(np.stack(np.meshgrid(x, x), axis=-1).reshape(-1, 2))
-    with torch.no_grad():
-        probability = torch.softmax(laid_open(subject.model)(grid), dim=1)[:, 1]
-    return Region(title, x, x, probability.reshape(points, points).numpy(), rows, targets)
 
 
 def collapse_error(subject: Subject) -> float:
@@ -100,7 +87,7 @@ CLAIMS = (
         lambda n: n["identity"] < 0.75 and min(n["tanh"], n["relu"]) > 0.93,
     ),
     Claim(
-        "The product of the three weight matrices gives the same outputs as the network, up to {collapsed:1}.",
+        "The product of the weight matrices gives the network's outputs; the largest difference is {collapsed:1}.",
         lambda n: n["collapsed"] < 1e-12,
     ),
     Claim(

@@ -73,8 +73,4 @@ CLAIMS = (
         "{table_pace:1}.",
         lambda n: all(1e-4 < n[f"{kind}_pace"] < 1e-1 for kind in KINDS),
     ),
-    Claim(
-        "Training and validation lie farthest apart for the time series ({series_gap:2}).",
-        lambda n: n["series_gap"] == max(n[f"{kind}_gap"] for kind in KINDS),
-    ),
 )

@@ -32,6 +32,7 @@ def experiment(stage: Stage, seed: int = 0) -> Numbers:
     assert weight
     left = {depth: [_left(stage, depth, "sigmoid", seed + i) for i in range(3)] for depth in DEPTHS}
     deepest = DEPTHS[-1]
+    left_tanh = min(_left(stage, deepest, "tanh", seed + i) for i in range(3))
     deep = explain(_deep(stage, deepest, "sigmoid", seed)).passes.stages
     factors = [share ** (1 / (deepest - 1)) for share in left[deepest]]
     stage.draw("chain", weight_chain(weight))
@@ -53,7 +54,7 @@ def experiment(stage: Stage, seed: int = 0) -> Numbers:
         "textbook": 0.25 ** (deepest - 1),
         "factor_low": min(factors),
         "factor_high": max(factors),
-        "factor_tanh": _left(stage, deepest, "tanh", seed) ** (1 / (deepest - 1)),
+        "factor_tanh": left_tanh ** (1 / (deepest - 1)),
     }
 
 
@@ -132,17 +133,18 @@ def _by_depth(left: dict[int, list[float]]) -> Figure:
 
 CLAIMS = (
     Claim(
-        "The chain rule by hand gives autograd's {weights} derivatives up to {by_hand:1}, finite differences up to "
-        "{by_difference:1}.",
+        "The chain rule by hand gives autograd's {weights} derivatives, and so do finite differences; the largest "
+        "errors are {by_hand:1} and {by_difference:1}.",
         lambda n: n["by_hand"] < 1e-14 and n["by_difference"] < 1e-8,
     ),
     Claim(
-        "A sigmoid passes on a quarter of the gradient at most ({steepest:4}), and layer by layer the gradient falls "
-        "about as the textbook says: {factor_low:2} to {factor_high:2} a layer, beside 0.25.",
-        lambda n: n["steepest"] <= 0.25 and 0.15 < n["factor_low"] <= n["factor_high"] < 0.3,
+        "Layer by layer the gradient falls about as the textbook says: {factor_low:2} to {factor_high:2} a layer, "
+        "beside 0.25.",
+        lambda n: n["factor_low"] > 0.15 and n["factor_high"] < 0.3,
     ),
     Claim(
-        "Through {deepest} such layers {left} is left; tanh leaves {factor_tanh:2} a layer.",
+        "Through {deepest} such layers {left} is left; tanh leaves {factor_tanh:2} a layer in the worst of three "
+        "seeds.",
         lambda n: n["left"] < 1e-7 and n["factor_tanh"] > 2 * n["factor_high"],
     ),
 )

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from nnvis.figures.landscape import descent_batches
 from nnvis.figures.taught import Curve, Panel, panels
 from nnvis.figures.words import number
-from nnvis.lessons.descent import Basin, basin_of, descend, first_plane, window
+from nnvis.lessons.descent import basin_of, descend, first_plane, window
 from nnvis.lessons.landscape import Landscape, landscape_of, seen_of, surface_of
 from nnvis.lessons.tour.stage import Claim, Numbers, Stage
 from nnvis.record import Run
@@ -56,7 +56,7 @@ def experiment(stage: Stage, seed: int = 0) -> Numbers:
         "lead_one": min(_loss(full) / _loss(one) for full, one in zip(runs["full"], runs["one"], strict=True)),
     }
     for name, each in zip(BATCHES, descents, strict=True):
-        numbers[f"length_{name}"] = length_of(each.points, basin)
+        numbers[f"length_{name}"] = length_of(each.points)
         numbers[f"rows_{name}"] = each.updates * each.rows
         numbers[f"steps_{name}"] = runs[name][0].summary["steps"]
         numbers[f"loss_{name}"] = _loss(runs[name][0])
@@ -81,9 +81,9 @@ def noise_of(gradients: FloatArray, seed: int) -> FloatArray:
     return np.array(noise) / np.linalg.norm(whole)
 
 
-def length_of(points: FloatArray, basin: Basin) -> float:
-    """How long a path (T, 2) is, over the straight way from the start to the lowest point."""
-    return float(np.linalg.norm(np.diff(points, axis=0), axis=1).sum() / np.linalg.norm(basin.lowest))
+def length_of(points: FloatArray) -> float:
+    """How long a path (T, 2) is, over the straight line between its ends."""
+    return float(np.linalg.norm(np.diff(points, axis=0), axis=1).sum() / np.linalg.norm(points[-1] - points[0]))
 
 
 def _train(stage: Stage, batch: int | None, seed: int) -> Run:
@@ -127,7 +127,7 @@ CLAIMS = (
     ),
     Claim(
         "The fewer rows an update sees, the more it wanders: paths of {length_full:2}, {length_few:2} and "
-        "{length_one:2} times the straight way.",
+        "{length_one:2} times the straight line between their ends.",
         lambda n: n["length_few"] > 1.5 * n["length_full"] and n["length_one"] > 1.5 * n["length_few"],
     ),
     Claim(

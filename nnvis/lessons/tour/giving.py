@@ -7,7 +7,7 @@ given.holds, given.page
 from __future__ import annotations
 
 import re
-import shutil
+import shlex
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -45,14 +45,16 @@ def give(lesson: Lesson, console: Console, folder: Path) -> Given:
 
     Raises InputError where the folder holds somebody's files that are not this lesson's.
     """
-    _prepare(folder, lesson)
+    kept = _prepare(folder, lesson)
     _tell(console, f"# Lesson {lesson.number}: {lesson.title}\n\n*{lesson.question}*\n")
     for heading in HEADINGS[:2]:
         _tell(console, _section(heading, lesson.sections[heading]))
     stage = Stage(lesson, folder, console)
+    for file in kept:
+        stage.say(f"{file} is not as this lesson has it, and stays as it is; the lesson runs what its text shows")
     numbers = measured(stage)
     claims = tuple((fill(claim.sentence, numbers), bool(claim.holds(numbers))) for claim in claims_of(lesson))
-    sections = {heading: _at(folder, lesson, fill(lesson.sections[heading], numbers)) for heading in HEADINGS}
+    sections = {heading: _at(stage, fill(lesson.sections[heading], numbers)) for heading in HEADINGS}
     for heading in HEADINGS[2:]:
         told = sections[heading] + (_verdicts(claims) if heading == "The claim" else "")
         _tell(console, _section(heading, _without_pictures(told, folder)))
@@ -72,8 +74,8 @@ def claims_of(lesson: Lesson) -> tuple[Claim, ...]:
     return import_module(f"nnvis.lessons.tour.{lesson.name}").CLAIMS
 
 
-def _prepare(folder: Path, lesson: Lesson) -> None:
-    """Makes the folder, with the lesson's config and data in it, unless the user has written their own there."""
+def _prepare(folder: Path, lesson: Lesson) -> list[Path]:
+    """Makes the folder, with the lesson's config and data in it; files that the user has changed there, which stay."""
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder}: is a file; choose a folder: --out DIR")
     mark = folder / _MARK
@@ -82,12 +84,12 @@ def _prepare(folder: Path, lesson: Lesson) -> None:
         raise InputError(f"{folder}: holds files that are not of the lesson {lesson.name}; choose another: --out DIR")
     folder.mkdir(parents=True, exist_ok=True)
     mark.write_text(lesson.name, encoding="utf-8")
-    for name, text in lesson.blocks.items():
+    contents = {name: text.encode() for name, text in lesson.blocks.items()}
+    contents |= {file.name: file.read_bytes() for file in lesson.files}
+    for name, content in contents.items():
         if not (folder / name).exists():
-            (folder / name).write_text(text, encoding="utf-8")
-    for file in lesson.files:
-        if not (folder / file.name).exists():
-            shutil.copyfile(file, folder / file.name)
+            (folder / name).write_bytes(content)
+    return [folder / name for name, content in contents.items() if (folder / name).read_bytes() != content]
 
 
 def _section(heading: str, text: str) -> str:
@@ -99,9 +101,10 @@ def _verdicts(claims: tuple[tuple[str, bool], ...]) -> str:
     return "\n" + "".join(f"- **{'holds' if holds else 'does not hold'}**: {claim}\n" for claim, holds in claims)
 
 
-def _at(folder: Path, lesson: Lesson, text: str) -> str:
-    """The text with the lesson's own folder in its commands."""
-    return text.replace(f"lessons/{lesson.name}/", f"{folder}/")
+def _at(stage: Stage, text: str) -> str:
+    """The text with the lesson's own folder in its commands, and in it the runs of this time."""
+    place = re.compile(rf"lessons/{stage.lesson.name}/([\w./-]*)")
+    return place.sub(lambda it: shlex.quote(f"{stage.folder}/{stage.run_of(it[1])}"), text)
 
 
 def _without_pictures(text: str, folder: Path) -> str:

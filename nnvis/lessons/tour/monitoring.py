@@ -39,9 +39,9 @@ def experiment(stage: Stage) -> Numbers:
         "same_steps": _same_until(slip, healthy),
         "slip_step": FIRST,
         "dead_step": int(dead.steps[killed[0]]) if len(killed) else -1,
-        "dead_before": float(dead.values[before][-1].max()),
+        "dead_before": float(dead.values[before].max()),
         "dead_after": float(dead.values[-1].mean()),
-        "ratio_before": float(np.median(ratio.values[ratio.steps < FIRST])),
+        "ratio_before": float(ratio.values[ratio.steps < FIRST].max()),
         "ratio_slip": float(ratio.values[during].max()),
         "loss_after": float(slip.scalars["loss/val"].values[-1]),
         "accuracy_before": float(slip.scalars["accuracy/val"].values[4]),
@@ -53,7 +53,8 @@ def experiment(stage: Stage) -> Numbers:
     }
     fell = fill("One epoch of too high a learning rate: from {accuracy_before:%} to {accuracy_after:%}", numbers)
     leapt = fill(
-        "At the slip a step changes weights by {ratio_slip:2} of their size, before by {ratio_before:2}", numbers
+        "At the slip a step changes a layer by up to {ratio_slip:2} of its size, before by up to {ratio_before:2}",
+        numbers,
     )
     stage.draw("curves", titled(learning_curves_compared(healthy, slip), fell))
     stage.draw("dead", layer_heatmap(slip, "dead_fraction"))

@@ -59,5 +59,8 @@ CLAIMS = (
         "The same change of a weight moves the sum by {push1} at the input 1.0 and by {push2} at the input 0.5.",
         lambda n: math.isclose(n["push1"], 0.1 * 1.0) and math.isclose(n["push2"], 0.1 * 0.5),
     ),
-    Claim("However large the sum ({z_large}), a does not exceed 1.", lambda n: n["z_large"] > 60 and n["a_large"] <= 1),
+    Claim(
+        "With weights and bias a hundred times as large the sum is {z_large}, and a is {a_large}: σ is flat there.",
+        lambda n: math.isclose(n["z_large"], 100 * n["z"]) and math.isclose(n["a_large"], 1),
+    ),
 )

@@ -80,7 +80,15 @@ class Stage:
 
     def say(self, text: str) -> None:
         """A line on what is being done."""
-        self.console.print(text, style="dim", markup=False, highlight=False)
+        self.console.print(text, style="dim", markup=False, highlight=False, soft_wrap=True)
+
+    def run_of(self, path: str) -> str:
+        """A path in the folder; `runs/NAME/1-seedS` becomes the first run of that name and seed trained now."""
+        for run in self._runs.values():
+            name, seed = run.path.parent.name, run.path.name.partition("-")[2]
+            if path == f"runs/{name}/1-{seed}":
+                return f"runs/{name}/{run.path.name}"
+        return path
 
     def _trained(self, config: Config) -> Run:
         runs = self.folder / "runs"
