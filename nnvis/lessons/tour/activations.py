@@ -33,7 +33,7 @@ def experiment(stage: Stage, seed: int = 0) -> Numbers:
         for kind, name in KINDS.items()
     ]
     best = percent(max(right["identity"]))
-    title = f"Without an activation two hidden layers draw a straight line: {best} in the best of three seeds"
+    title = f"Without an activation: a straight line, {best} right in the best of three seeds"
     caption = (
         "Background: the probability of the second class (orange) over the plane of inputs; line: where it is one "
         "half; points: the training rows. One of three seeds."
