@@ -34,7 +34,7 @@ def experiment(stage: Stage, seed: int = 0) -> Numbers:
         for kind, name in KINDS.items()
     }
     best = percent(max(right["identity"]))
-    title = f"Without an activation two hidden layers draw a straight line: {best} in the best of three seeds"
+    title = f"Without an activation: a straight line, {best} right in the best of three seeds"
     stage.draw("regions", regions_compared(title, "One of three seeds.", shown))
     stage.draw("functions", activation_functions())
     numbers: Numbers = {

@@ -53,7 +53,7 @@ def experiment(stage: Stage) -> Numbers:
     }
     fell = fill("One epoch of too high a learning rate: from {accuracy_before:%} to {accuracy_after:%}", numbers)
     leapt = fill(
-        "At the slip a step changes a layer by up to {ratio_slip:2} of its size, before by up to {ratio_before:2}",
+        "The largest step of a layer: {ratio_slip:2} of its weights at the slip, {ratio_before:2} before",
         numbers,
     )
     stage.draw("curves", titled(learning_curves_compared(healthy, slip), fell))
