@@ -96,8 +96,8 @@ def bent_space(projected: Projections) -> Figure:
     """
     return _multiples(
         projected,
-        "A grid of straight lines over the plane of the two inputs, and training rows, as each hidden layer bends them; layers of "
-        "two units as they are, wider ones on the first two principal components of the rows. ",
+        "A grid of straight lines over the plane of inputs, and training rows, as each hidden layer bends them; "
+        "layers of two units as they are, wider ones on the first two principal components of the rows. ",
     )
 
 
