@@ -127,15 +127,19 @@ class _Trial:
                 parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
 
     def worth_trying(self) -> float | None:
-        """Ten times further, where the best branch so far is at an end; None where it is not, or nothing differs."""
-        means = {factor: self._mean(factor) for factor in self._rows if factor}
-        best = min(means, key=lambda factor: (means[factor], factor))
-        if not math.isfinite(means[best]) or len(set(means.values())) == 1:
-            best = min(means) if not math.isfinite(means[best]) else 1.0
-        if best == max(means) and best * 10 <= FURTHEST:
-            return best * 10
-        useless = not means[best] < self._mean(0.0)
-        return best / 10 if best == min(means) and useless and best / 10 >= 1 / FURTHEST else None
+        """Ten times more where the largest is the best so far; ten times less while none leads down.
+
+        None where neither is so, where nothing differs, or where the rows lose what is not finite before any step.
+        """
+        start, means = self._mean(0.0), {factor: self._mean(factor) for factor in self._rows if factor}
+        best = min(means.values())
+        if not math.isfinite(start) or (math.isfinite(best) and len(set(means.values())) == 1):
+            return None
+        least, most = min(means), max(means)
+        alone = math.isfinite(best) and means[most] < min(means[factor] for factor in means if factor < most)
+        if alone and most * 10 <= FURTHEST:
+            return most * 10
+        return least / 10 if not best < start and least / 10 >= 1 / FURTHEST else None
 
     def _mean(self, factor: float) -> float:
         mean = float(self._rows[factor].mean())
