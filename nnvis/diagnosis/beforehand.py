@@ -355,7 +355,7 @@ def not_by_heart(run: Run, *, known: float = 0.2, nothing: float = 0.9) -> list[
     start = at_start(run)
     losses, constant = (start.values.get(f"diagnosis_heart_row_loss{end}") for end in ("", "_constant"))
     if losses is None or constant is None:
-        raise NotJudged(NOT_BEGUN)
+        raise NotJudged((start.facts.get("not_tried") or {}).get("heart", NOT_BEGUN))
     require_rows(run)
     weights = sum(row["parameters"] for row in start.facts["layers"] if row["trainable"])
     if weights < 10 * len(losses):

@@ -31,6 +31,7 @@ from nnvis.diagnosis.evidence import (
     consequence,
     constant_loss,
     ended,
+    fact,
     not_begun,
     over_rows,
     planned_rate,
@@ -208,7 +209,7 @@ def learning_rate_too_low(run: Run, *, pace: float = 3.0) -> list[Finding]:
 def _pace(run: Run, trial: Trial) -> float:
     """How fast the best branch gains, in times of what the run gained a step so far."""
     first = checks(run)[0]
-    gained = float((row_losses(first) - trial.start).mean()) / trial.scale
+    gained = float(row_losses(first).mean() - trial.start.mean()) / trial.scale
     steps = trial.step - first.step
     if not math.isfinite(gained) or gained <= 0 or steps <= 0:
         return math.inf
@@ -341,7 +342,7 @@ def _best_tried(run: Run, trial: Trial) -> tuple[Remedy, ...]:
 
 def _first(run: Run) -> Trial:
     if not tried_rates(run):
-        raise NotJudged(NOT_BEGUN)
+        raise NotJudged((fact(run, "not_tried") or {}).get("rates", NOT_BEGUN))
     return trials(run)[0]
 
 

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from nnvis.probe.checks import Checker, Rows, tensors
+from nnvis.probe.curvature import NotKnown
 from nnvis.probe.untouched import gradients_kept, on_the_side
 from nnvis.record.vocabulary import FloatArray
 
@@ -29,17 +30,19 @@ _LOOK_EVERY = 10
 def learn_by_heart(checker: Checker) -> dict[str, FloatArray]:
     """What 16 of the fixed rows lose after at most 300 full-batch steps, by the better of two rates.
 
-    Of rows with the same inputs the first one is taken: they may have different targets. {} where nothing can be
-    asked: too few rows, nothing to train, or nothing that a constant output would not get right.
+    Of rows with the same inputs the first one is taken: they may have different targets. Raises NotKnown where
+    nothing can be asked: too few rows, nothing to train, or nothing that a constant output would not get right.
     """
     rows = _distinct(checker.rows)
     parameters = [parameter for parameter in checker.trained.parameters() if parameter.requires_grad]
-    if len(rows) < ROWS or not parameters:
-        return {}
+    if len(rows) < ROWS:
+        raise NotKnown(f"{ROWS} rows that differ are needed to be learned by heart, there are {len(rows)}")
+    if not parameters:
+        raise NotKnown("there is nothing to train")
     with on_the_side(checker.trained):
         constant, least = checker.bounds(rows)
     if constant is None or not np.isfinite(constant).all() or not constant.mean() > 0:
-        return {}
+        raise NotKnown("what the best constant output would get is 0, or not known for this loss")
     floor, tries = (0.0 if least is None else float(least.mean())), []
     goal = floor + KNOWN * (float(constant.mean()) - floor)
     for rate in RATES:

@@ -24,7 +24,7 @@ def explained(settings: schema.Training) -> Iterator[None]:
         if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
             first_line = str(error).strip().splitlines()[0]
             raise RunError(f"torch.compile failed: {first_line}; set training.compile: false") from error
-        if not _out_of_memory(error):
+        if not out_of_memory(error):
             raise
         smaller = "a smaller training.batch_size"
         if isinstance(settings.batch_size, int) and settings.batch_size > 1:
@@ -33,6 +33,7 @@ def explained(settings: schema.Training) -> Iterator[None]:
         raise RunError(f"out of memory on {settings.device}; try {smaller}, or a smaller model") from error
 
 
-def _out_of_memory(error: Exception) -> bool:
+def out_of_memory(error: Exception) -> bool:
+    """Whether it says that memory has run out, of the machine or of an accelerator."""
     # torch has a class for accelerators only; its CPU allocator raises a RuntimeError
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from nnvis.probe.by_heart import KNOWN, ROWS, STEPS, learn_by_heart
 from nnvis.probe.checks import Checker, Rows
+from nnvis.probe.curvature import NotKnown
 
 
 @pytest.fixture(autouse=True)
@@ -77,7 +78,8 @@ def test_rows_with_the_same_inputs_count_once() -> None:
     result = learned(network(), nn.CrossEntropyLoss(), inputs, targets)
     assert result is not None
     assert result[0].mean() < KNOWN * result[1].mean()
-    assert learned(network(), nn.CrossEntropyLoss(), inputs[: ROWS - 1], targets[: ROWS - 1]) is None
+    with pytest.raises(NotKnown, match="16 rows that differ are needed to be learned by heart, there are 15"):
+        learned(network(), nn.CrossEntropyLoss(), inputs[: ROWS - 1], targets[: ROWS - 1])
 
 
 def test_nothing_changes() -> None:
