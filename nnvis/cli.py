@@ -404,6 +404,8 @@ def check(argv: Sequence[str]) -> int:
     parser.add_argument("--deep", action="store_true", help="learn a few rows by heart, try learning rates: in seconds")
     parser.add_argument("--file-only", action="store_true", help="look at the files alone; no network, no data")
     options = parser.parse_intermixed_args(argv)
+    if options.deep and options.file_only:
+        parser.error("--deep trains a little, --file-only looks at no network: leave one of them out")
     sources, overrides = _split_words(options.words)
     if not sources:
         parser.error("name a config or a study: a file, or one of `nnvis list configs` and `nnvis list studies`")

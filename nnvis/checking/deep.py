@@ -12,14 +12,13 @@ from dataclasses import replace
 
 import torch
 
-from nnvis.errors import InputError
+from nnvis.errors import InputError, out_of_memory
 from nnvis.probe.branches import STEPS, Batches, Step, try_rates
 from nnvis.probe.by_heart import learn_by_heart
 from nnvis.probe.checks import Checker, Rows
 from nnvis.probe.curvature import NotKnown
 from nnvis.record import Check
 from nnvis.record.vocabulary import FloatArray
-from nnvis.training.failures import out_of_memory
 
 BATCH_ROWS = 32
 """Of a step, where nobody says how the model is to be trained."""

@@ -184,7 +184,8 @@ def learning_rate_too_low(run: Run, *, pace: float = 3.0) -> list[Finding]:
     """A few steps at 3 or more times the learning rate come 3 times as far, and the run so far was slow or stuck.
 
     Paired per row (99%) and by 5% of the best constant output's loss, in every state of the run that was tried from a
-    twentieth of its budget on. An error where there is no progress over that output; a warning where the larger rate
+    twentieth of its budget on. An error where there is no progress over that output and two states say so; a
+    warning where there is none and one state does, or where the larger rate
     comes on at 3 times the pace that the run had so far; else a note. Not judged where a schedule has the
     rate at less than half of its height. Wrong where training is to be slow: behind trained weights, say.
     """
@@ -201,7 +202,8 @@ def learning_rate_too_low(run: Run, *, pace: float = 3.0) -> list[Finding]:
         return []
     without, unknown = consequence(run)
     lasts = all(trial.verdict == "too low" for trial in later)
-    severity = "info" if not lasts else "error" if without else "warning" if _pace(run, last) >= pace else "info"
+    harms = without or _pace(run, last) >= pace
+    severity = "info" if not (lasts and harms) else "error" if without and len(later) > 1 else "warning"
     comes = f", at {_pace(run, last):.3g} times the pace of the run so far" if math.isfinite(_pace(run, last)) else ""
     return [_too_low(run, severity, later if lasts else [last], f"{comes}{what_follows(without, unknown)}")]
 

@@ -23,6 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from nnvis.errors import out_of_memory
 from nnvis.probe.checks import Checker, Rows
 from nnvis.probe.curvature import NotKnown, largest_curvature, stability
 from nnvis.probe.untouched import gradients_kept, on_the_side
@@ -166,7 +167,11 @@ def _sharpness(checker: Checker, optimizer: torch.optim.Optimizer, aside: nn.Mod
         parameters, scales, limit = stability(optimizer)
         with on_the_side(aside), torch.enable_grad():
             largest = largest_curvature(lambda: checker.loss(checker.gradient_rows), parameters, scales)
-    except (NotKnown, RuntimeError, NotImplementedError):  # torch's, of what has no double backward
+    except (NotKnown, NotImplementedError):
+        return {}
+    except RuntimeError as error:  # torch's, of what has no double backward; it says so in many ways
+        if out_of_memory(error):
+            raise
         return {}
     return {"diagnosis_sharpness": np.array([largest, limit])}
 

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import torch
-
 from nnvis.config import schema
-from nnvis.errors import InputError, RunError
+from nnvis.errors import InputError, RunError, out_of_memory
 
 
 @contextmanager
@@ -31,9 +29,3 @@ def explained(settings: schema.Training) -> Iterator[None]:
             half = settings.batch_size // 2
             smaller = f"training.batch_size={half} training.accumulate={2 * settings.accumulate} (the same steps)"
         raise RunError(f"out of memory on {settings.device}; try {smaller}, or a smaller model") from error
-
-
-def out_of_memory(error: Exception) -> bool:
-    """Whether it says that memory has run out, of the machine or of an accelerator."""
-    # torch has a class for accelerators only; its CPU allocator raises a RuntimeError
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)

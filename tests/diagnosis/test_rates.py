@@ -88,6 +88,7 @@ def test_what_a_trial_says() -> None:
             record(COURSE, at=at(100, 200, values=tried(0.4, {1: 0.37, 3: 0.32, 10: 0.25}))),
         ),  # learns well enough
         ("info", record(SLOW, at={100: RIGHT, 200: lower(0.95, 0.005)})),  # it does not last
+        ("warning", record(STUCK, at=at(0, 200, values=lower(1.0, 0.001)))),  # one state of the run
         ("", record(STUCK, at={100: lower(1.0, 0.001), 200: RIGHT})),
         ("", record(at=at(0, 100, 200, values=RIGHT))),
         ("", record(STUCK, at=at(100, 200, values=tried(1.0, {1: 1.0, 3: 0.99, 10: 0.97})))),  # under 5%

@@ -265,3 +265,18 @@ def test_parameters_outside_of_the_model_are_put_back() -> None:
     try_rates(checker, torch.optim.SGD([*model.parameters(), scale], lr=0.01), steps)
     assert scale.item() == 1
     assert scale.grad is None
+
+
+def test_memory_that_runs_out_is_no_missing_derivative(monkeypatch: pytest.MonkeyPatch) -> None:
+    def curvature(error: Exception) -> None:
+        def raising(*_: object) -> float:
+            raise error
+
+        monkeypatch.setattr("nnvis.probe.branches.largest_curvature", raising)
+        model = nn.Linear(FEATURES, 1)
+        branches(model, torch.optim.SGD(model.parameters(), lr=0.1))
+
+    curvature(RuntimeError("derivative for aten::flash_attention_backward is not implemented"))
+    for error in (torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("DefaultCPUAllocator: not enough")):
+        with pytest.raises(RuntimeError, match=r"memory|Allocator"):
+            curvature(error)
