@@ -546,12 +546,12 @@ def _add_config(parser: argparse.ArgumentParser, metavar: str = "CONFIG") -> Non
 
 @contextmanager
 def _timed(doing: str) -> Iterator[None]:
-    """What is done that takes seconds, and how many it took, for those who wait."""
-    print(f"{doing} …", end="", file=sys.stderr, flush=True)
-    began_s, ending = time.perf_counter(), " stopped"
+    """What is done that takes seconds, and how many it took, for those who wait; a line each, as warnings have."""
+    print(f"{doing} …", file=sys.stderr, flush=True)
+    began_s, ending = time.perf_counter(), "  stopped"
     try:
         yield
-        ending = f" {time.perf_counter() - began_s:.1f} s"
+        ending = f"  {time.perf_counter() - began_s:.1f} s"
     finally:
         print(ending, file=sys.stderr)
 

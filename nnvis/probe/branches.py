@@ -110,7 +110,7 @@ class _Trial:
                 parameter.grad = None
             for batch in step:
                 loss = self._checker.loss(batch) * (len(batch) / rows)
-                self._accumulate(loss)
+                add_gradients(loss, self._parameters)
                 total += float(loss.detach())
             self._clip(self._parameters)
             seen.append(total)
@@ -118,14 +118,6 @@ class _Trial:
 
         optimizer.step(evaluate)
         return seen[0]
-
-    def _accumulate(self, loss: Tensor) -> None:
-        wanted = [parameter for parameter in self._parameters if parameter.requires_grad]
-        if not loss.requires_grad or not wanted:
-            return
-        for parameter, gradient in zip(wanted, torch.autograd.grad(loss, wanted, allow_unused=True), strict=True):
-            if gradient is not None:
-                parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
 
     def worth_trying(self) -> float | None:
         """Ten times more where the largest is the best so far; ten times less while none leads down.
@@ -159,6 +151,17 @@ class _Trial:
             "diagnosis_branch_row_loss": np.stack([self._rows[factor] for factor in factors]),
             "diagnosis_branch_batch_loss": courses,
         }
+
+
+def add_gradients(loss: Tensor, parameters: Sequence[Tensor], *, dense: bool = False) -> None:
+    """To the `.grad` of parameters that are trained; without a graph nothing. `dense`: for an optimizer that asks."""
+    wanted = [parameter for parameter in parameters if parameter.requires_grad]
+    if not loss.requires_grad or not wanted:
+        return
+    for parameter, gradient in zip(wanted, torch.autograd.grad(loss, wanted, allow_unused=True), strict=True):
+        if gradient is not None:
+            gradient = gradient.to_dense() if dense and gradient.is_sparse else gradient
+            parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
 
 
 def _sharpness(checker: Checker, optimizer: torch.optim.Optimizer, aside: nn.ModuleList) -> dict[str, FloatArray]:

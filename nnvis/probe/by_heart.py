@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from nnvis.probe.branches import add_gradients
 from nnvis.probe.checks import Checker, Rows, tensors
 from nnvis.probe.curvature import NotKnown
 from nnvis.probe.untouched import gradients_kept, on_the_side
@@ -87,9 +88,8 @@ def _learn(
                 loss = checker.loss(rows)
                 if not loss.requires_grad:
                     return losses, STEPS
-                gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
-                for parameter, gradient in zip(parameters, gradients, strict=True):
-                    parameter.grad = gradient.to_dense() if gradient is not None and gradient.is_sparse else gradient
+                optimizer.zero_grad()
+                add_gradients(loss, parameters, dense=True)
                 optimizer.step()
             made += _LOOK_EVERY
             losses = checker.row_losses(rows)

@@ -159,12 +159,26 @@ def test_check_deep_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFi
     file.write_text(SLOW)
     assert cli.main(["check", str(file), "--deep"]) == 0
     out, err = capsys.readouterr()
-    assert re.search(r"slow.yaml: learning 16 rows by heart, trying learning rates … \d+\.\d s", err)
+    assert re.search(r"slow.yaml: learning 16 rows by heart, trying learning rates …\n  \d+\.\d s", err)
     assert "learning rate 1e-05 at step 0: too low; the best of those tried is 0.1" in out
     assert re.search(r"^  1e-05 +[\d.]+  <- in use$", out, re.MULTILINE)
     assert "WARNING learning_rate_too_low" in out
     assert "remedy: take the best learning rate tried: " in out
     assert "[optimizer.lr=0.1]" in out
+
+
+def test_deep_and_the_files_alone_do_not_go_together(capsys: pytest.CaptureFixture[str]) -> None:
+    try:
+        code: object = cli.main(["check", "moons_mlp", "--deep", "--file-only"])
+    except SystemExit as stopped:
+        code = stopped.code
+    assert code == 2
+    assert "leave one of them out" in capsys.readouterr().err
+
+
+def test_branches_without_checks_are_refused() -> None:
+    with pytest.raises(nnvis.InputError, match=r"branches.*belong to checks, which diagnosis\.every: null turns off"):
+        parse_config(WELL.replace("{branches: true}", "{every: null, branches: true}"))
 
 
 # ---------------------------------------------------------------- while training
@@ -236,7 +250,7 @@ def test_diagnose_deep_goes_on_from_the_checkpoint(tmp_path: Path, capsys: pytes
     capsys.readouterr()
     assert cli.main(["diagnose", str(run.path), "--deep", "--json"]) == 3
     out, err = capsys.readouterr()
-    assert "trying other learning rates … " in err
+    assert "trying other learning rates …\n" in err
     told = json.loads(out)
     assert "learning_rate_too_low" in {finding["symptom"] for finding in told["findings"]}
     (rates,) = told["learning_rates"]
