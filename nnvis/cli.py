@@ -404,6 +404,8 @@ def check(argv: Sequence[str]) -> int:
     parser.add_argument("--deep", action="store_true", help="learn a few rows by heart, try learning rates: in seconds")
     parser.add_argument("--file-only", action="store_true", help="look at the files alone; no network, no data")
     options = parser.parse_intermixed_args(argv)
+    if options.deep and options.file_only:
+        parser.error("--deep trains a little, --file-only looks at no network: leave one of them out")
     sources, overrides = _split_words(options.words)
     if not sources:
         parser.error("name a config or a study: a file, or one of `nnvis list configs` and `nnvis list studies`")
@@ -544,12 +546,12 @@ def _add_config(parser: argparse.ArgumentParser, metavar: str = "CONFIG") -> Non
 
 @contextmanager
 def _timed(doing: str) -> Iterator[None]:
-    """What is done that takes seconds, and how many it took, for those who wait."""
-    print(f"{doing} …", end="", file=sys.stderr, flush=True)
-    began_s, ending = time.perf_counter(), " stopped"
+    """What is done that takes seconds, and how many it took, for those who wait; a line each, as warnings have."""
+    print(f"{doing} …", file=sys.stderr, flush=True)
+    began_s, ending = time.perf_counter(), "  stopped"
     try:
         yield
-        ending = f" {time.perf_counter() - began_s:.1f} s"
+        ending = f"  {time.perf_counter() - began_s:.1f} s"
     finally:
         print(ending, file=sys.stderr)
 

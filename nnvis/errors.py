@@ -23,3 +23,9 @@ def tell(text: str, *, stacklevel: int = 2) -> None:
         warnings.warn(text, stacklevel=stacklevel + 1)
     except Warning:
         print(text, file=sys.stderr, flush=True)
+
+
+def out_of_memory(error: Exception) -> bool:
+    """Whether it says that memory has run out: torch has a class for accelerators only, and this needs no torch."""
+    kinds = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    return kinds or "DefaultCPUAllocator" in str(error)

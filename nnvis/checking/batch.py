@@ -69,7 +69,7 @@ def check(
             checker = Checker(model, loss_fn, rows)
             measured = checker.check(0)
             if deep:
-                branches = None if optimizer is None else partial(branches_of, checker, optimizer, rows)
+                branches = partial(branches_of, checker, optimizer, rows) if optimizer else "no optimizer was given"
                 measured = look_deep(checker, measured, branches)
         except Exception as error:
             _explain(error, model, loss_fn, rows)

@@ -35,7 +35,7 @@ def check_config(config: Config, *, deep: bool = False) -> tuple[Run, Diagnosis]
         check = checker.check(0)
         if deep:
             branches = partial(branch, checker, learner, placed["train"], batches, State())
-            check = look_deep(checker, check, None if learner.scaler else branches)
+            check = look_deep(checker, check, "fp16's gradients are scaled" if learner.scaler else branches)
         steps, _ = length_of(config).total(batches.steps_per_epoch)
     run = Run.of_checks(Path(config.name), [check], config=plain(config), summary={"budget": steps})
     return run, diagnose_beforehand(run)

@@ -12,9 +12,11 @@ from dataclasses import replace
 
 import torch
 
+from nnvis.errors import InputError, out_of_memory
 from nnvis.probe.branches import STEPS, Batches, Step, try_rates
 from nnvis.probe.by_heart import learn_by_heart
 from nnvis.probe.checks import Checker, Rows
+from nnvis.probe.curvature import NotKnown
 from nnvis.record import Check
 from nnvis.record.vocabulary import FloatArray
 
@@ -22,10 +24,26 @@ BATCH_ROWS = 32
 """Of a step, where nobody says how the model is to be trained."""
 
 
-def look_deep(checker: Checker, check: Check, branches: Callable[[], dict[str, FloatArray]] | None) -> Check:
-    """`branches` tries learning rates; None where there is no optimizer."""
-    tried = branches() if branches else {}
-    return replace(check, values={**check.values, **learn_by_heart(checker), **tried})
+def look_deep(checker: Checker, check: Check, branches: Callable[[], dict[str, FloatArray]] | str) -> Check:
+    """`branches` tries learning rates, or says why none are. What could not be tried costs no more than that: the fact
+    `not_tried` has the reason."""
+    values, reasons = dict(check.values), {}
+    attempts: dict[str, Callable[[], dict[str, FloatArray]] | str] = {
+        "heart": lambda: learn_by_heart(checker),
+        "rates": branches,
+    }
+    for what, attempt in attempts.items():
+        try:
+            if isinstance(attempt, str):
+                raise NotKnown(attempt)
+            values |= attempt()
+        except NotKnown as reason:
+            reasons[what] = str(reason)
+        except Exception as error:
+            if isinstance(error, InputError) or out_of_memory(error):
+                raise
+            reasons[what] = f"{type(error).__name__}: {' '.join(str(error).split())}"
+    return replace(check, values=values, facts={**check.facts, "not_tried": reasons})
 
 
 def branches_of(checker: Checker, optimizer: torch.optim.Optimizer, rows: Rows) -> dict[str, FloatArray]:

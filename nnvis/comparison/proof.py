@@ -38,7 +38,7 @@ this file draw that, too.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -68,7 +68,7 @@ class Effect:
     rescued: tuple[int, ...]  # seeds in which the unchanged config diverged, and the remedy did not
     lost: tuple[int, ...]  # seeds in which the remedy diverged
     p: float  # one-sided, of "it does not lower the loss"; 1 where that cannot be told
-    p_holm: float  # adjusted for the number of remedies
+    p_holm: float  # adjusted for the number of remedies that may be tried, in both rounds
     shown_before: tuple[int, ...]  # seeds in which the unchanged config shows the symptom
     shown_after: tuple[int, ...]  # seeds in which the remedy does
     ill: tuple[int, ...]  # seeds in which the remedy's run has an error of any kind
@@ -110,14 +110,19 @@ def effects_of(
     metrics = {variant: judged_by(outcomes[variant]) for variant in symptoms}
     losses = {variant: _losses(outcomes[variant], base, metric) for variant, metric in metrics.items()}
     p_values = {variant: p_better(own, _losses(base, base, metrics[variant])) for variant, own in losses.items()}
-    waiting = [1.0] * (among - len(p_values))
-    adjusted = dict(zip(p_values, holm([*p_values.values(), *waiting]).tolist(), strict=False))
+    adjusted = dict(zip(p_values, adjusted_for([*p_values.values()], among), strict=True))
     return {
         variant: _effect(
             outcomes[variant], base, symptom, metrics[variant], losses[variant], p_values[variant], adjusted[variant]
         )
         for variant, symptom in symptoms.items()
     }
+
+
+def adjusted_for(p_values: Sequence[float], among: int) -> list[float]:
+    """By Holm, as if there were `among` remedies: those that are not tried yet count as the worst."""
+    waiting = [1.0] * (among - len(p_values))
+    return holm([*p_values, *waiting]).tolist()[: len(p_values)]
 
 
 def judged_by(outcome: Outcome) -> str:

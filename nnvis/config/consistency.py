@@ -12,7 +12,7 @@ from typing import Any
 from nnvis.config.data_sections import Data
 from nnvis.config.model_sections import Model
 from nnvis.config.torch_arguments import Complaint
-from nnvis.config.training_sections import LOSSES, Loss, Schedule, Training
+from nnvis.config.training_sections import LOSSES, Diagnosis, Loss, Schedule, Training
 
 Complaints = Iterator[Complaint]
 
@@ -57,6 +57,13 @@ def _plateau_has_validation(data: Data, schedule: Schedule) -> Complaints:
         )
 
 
+def _branches_have_checks(diagnosis: Diagnosis) -> Complaints:
+    if diagnosis.branches and diagnosis.every is None:
+        yield Complaint(
+            ("diagnosis", "branches"), "belong to checks, which diagnosis.every: null turns off; leave that out"
+        )
+
+
 def _batch_norm_has_a_batch(model: Model, training: Training) -> Complaints:
     if model.kind == "mlp" and model.norm == "batch" and training.batch_size == 1:
         yield Complaint(("model", "norm"), "batch normalization needs more than one row: training.batch_size is 1")
@@ -67,6 +74,7 @@ CHECKS: tuple[Callable[..., Complaints], ...] = (
     _network_fits_inputs,
     _early_stopping_can_judge,
     _plateau_has_validation,
+    _branches_have_checks,
     _batch_norm_has_a_batch,
 )
 

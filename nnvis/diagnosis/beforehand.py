@@ -31,6 +31,7 @@ from nnvis.diagnosis.evidence import (
     linear_loss,
     log_gradients,
     names,
+    require_rows,
     rows_with_parameters,
 )
 from nnvis.diagnosis.fit import bad_initial_loss
@@ -345,27 +346,39 @@ def rare_classes(run: Run, *, level: float = 0.01) -> list[Finding]:
 def not_by_heart(run: Run, *, known: float = 0.2, nothing: float = 0.9) -> list[Finding]:
     """A few rows are not learned by heart, at neither of two learning rates of Adam: a bug, or a mismatch.
 
-    Their loss stays above a fifth of the best constant output's (a warning), or above nine tenths of it (an error).
+    Their loss stays above a fifth of the way from the least that targets allow to the best constant output's (a
+    warning), or above nine tenths of it (an error). Where nobody knows the least, as of smoothed labels and of losses
+    that no formula gives, only rows that are learned are judged.
     Not judged of networks with fewer weights than ten times the rows: they may not have the room. Wrong where rows
     differ by nothing that the network sees, and for networks that take more than a few hundred steps to begin.
     """
     start = at_start(run)
     losses, constant = (start.values.get(f"diagnosis_heart_row_loss{end}") for end in ("", "_constant"))
     if losses is None or constant is None:
-        raise NotJudged(NOT_BEGUN)
+        raise NotJudged((start.facts.get("not_tried") or {}).get("heart", NOT_BEGUN))
+    require_rows(run)
     weights = sum(row["parameters"] for row in start.facts["layers"] if row["trainable"])
     if weights < 10 * len(losses):
         raise NotJudged(f"{weights} weights may not have the room to learn {len(losses)} rows by heart")
     if not constant.mean() > 0.1 * float(np.abs(constant_loss(run)).mean()):
         raise NotJudged(f"the {len(losses)} rows to be learned by heart are all alike")
-    share = float(losses.mean() / constant.mean())
-    if math.isfinite(share) and share <= known:
+    least = start.values.get("diagnosis_heart_row_loss_least")
+    floor = 0.0 if least is None else float(least.mean())
+    if constant.mean() - floor <= 0.1 * constant.mean():
+        raise NotJudged("the best constant output is nearly as good as targets of this kind allow")
+    share = float((losses.mean() - floor) / (constant.mean() - floor))
+    if share <= known:
         return []
+    if least is None:
+        raise NotJudged("what this loss is at best is not known")
+    if not math.isfinite(share):
+        raise NotJudged(f"the loss of the {len(losses)} rows to be learned by heart is not finite")
     made = int(start.values["diagnosis_heart_steps"][0])
     text = (
         f"{len(losses)} rows cannot be learned by heart: after {made} steps of Adam their loss is {losses.mean():.4g}, "
     )
     text += f"that of the best constant output {constant.mean():.4g}"
+    text += f", the least possible {floor:.4g}" if floor else ""
     severity = "warning" if share <= nothing else "error"
     causes = ("the output or the loss does not go with the targets", "something blocks the gradient", "a bug")
     return [_finding("underfitting", severity, (), share, known, text, *causes)]

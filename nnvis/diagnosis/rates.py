@@ -31,9 +31,11 @@ from nnvis.diagnosis.evidence import (
     consequence,
     constant_loss,
     ended,
+    fact,
     not_begun,
     over_rows,
     planned_rate,
+    require_rows,
     row_losses,
     what_follows,
 )
@@ -108,13 +110,10 @@ class Trial:
         """`too low`, `too high` or `about right`, for so few steps."""
         best, now = self.best, self.current
         ahead = self.ahead(best)
-        if best is now or not (ahead.low > 0 and ahead.mean >= LEAST and best.gain > 0):
-            return "about right"
-        if best.gain < TIMES * now.gain:
-            return "about right"
-        if best.factor > 1:
+        far = ahead.low > 0 and ahead.mean >= LEAST and best.gain > 0 and best.gain >= TIMES * now.gain
+        if far and best.factor > 1 and math.isfinite(now.gain):
             return "too low"
-        return "too high" if self.climbs or ahead.mean >= 2 * LEAST else "about right"
+        return "too high" if self.climbs or (far and ahead.mean >= 2 * LEAST) else "about right"
 
     def to_dict(self) -> dict[str, Any]:
         """For machines."""
@@ -146,10 +145,11 @@ class Trial:
 
 
 def trials(run: Run) -> tuple[Trial, ...]:
-    """By step. Raises NotJudged where there are none that can be judged."""
+    """By step. Raises NotJudged where there are none, or where the losses of single rows tell nothing."""
     found = tried_rates(run)
     if not found:
         raise NotJudged("no other learning rate was tried (diagnosis.branches in the config, or --deep)")
+    require_rows(run)
     return found
 
 
@@ -184,7 +184,8 @@ def learning_rate_too_low(run: Run, *, pace: float = 3.0) -> list[Finding]:
     """A few steps at 3 or more times the learning rate come 3 times as far, and the run so far was slow or stuck.
 
     Paired per row (99%) and by 5% of the best constant output's loss, in every state of the run that was tried from a
-    twentieth of its budget on. An error where there is no progress over that output; a warning where the larger rate
+    twentieth of its budget on. An error where there is no progress over that output and two states say so; a
+    warning where there is none and one state does, or where the larger rate
     comes on at 3 times the pace that the run had so far; else a note. Not judged where a schedule has the
     rate at less than half of its height. Wrong where training is to be slow: behind trained weights, say.
     """
@@ -201,15 +202,16 @@ def learning_rate_too_low(run: Run, *, pace: float = 3.0) -> list[Finding]:
         return []
     without, unknown = consequence(run)
     lasts = all(trial.verdict == "too low" for trial in later)
-    severity = "info" if not lasts else "error" if without else "warning" if _pace(run, last) >= pace else "info"
+    harms = without or _pace(run, last) >= pace
+    severity = "info" if not (lasts and harms) else "error" if without and len(later) > 1 else "warning"
     comes = f", at {_pace(run, last):.3g} times the pace of the run so far" if math.isfinite(_pace(run, last)) else ""
-    return [_too_low(severity, later if lasts else [last], f"{comes}{what_follows(without, unknown)}")]
+    return [_too_low(run, severity, later if lasts else [last], f"{comes}{what_follows(without, unknown)}")]
 
 
 def _pace(run: Run, trial: Trial) -> float:
     """How fast the best branch gains, in times of what the run gained a step so far."""
     first = checks(run)[0]
-    gained = float((row_losses(first) - trial.start).mean()) / trial.scale
+    gained = float(row_losses(first).mean() - trial.start.mean()) / trial.scale
     steps = trial.step - first.step
     if not math.isfinite(gained) or gained <= 0 or steps <= 0:
         return math.inf
@@ -230,11 +232,11 @@ def too_low_at_the_start(run: Run) -> list[Finding]:
     steps = budget(run) or UNKNOWN_BUDGET
     whole = max(trial.current.gain, 0.0) * steps / trial.steps
     if whole >= trial.best.gain:
-        return [_too_low("info", [trial], f"; {steps:,} steps at the rate in use may do as well")]
-    return [_too_low("warning", [trial], f"; if every step gained as much, {steps:,} would not come as far")]
+        return [_too_low(run, "info", [trial], f"; {steps:,} steps at the rate in use may do as well")]
+    return [_too_low(run, "warning", [trial], f"; if every step gained as much, {steps:,} would not come as far")]
 
 
-def _too_low(severity: str, tried: Sequence[Trial], text: str) -> Finding:
+def _too_low(run: Run, severity: str, tried: Sequence[Trial], text: str) -> Finding:
     last = tried[-1]
     return Finding(
         symptom="learning_rate_too_low",
@@ -245,7 +247,7 @@ def _too_low(severity: str, tried: Sequence[Trial], text: str) -> Finding:
         threshold=LEAST,
         evidence=f"{last}{text}{_stability(last)}",
         causes=("the learning rate is too low",),
-        remedies=(*_best_tried(last), *remedies("learning_rate_too_low")),
+        remedies=(*_best_tried(run, last), *remedies("learning_rate_too_low")),
     )
 
 
@@ -278,7 +280,7 @@ def learning_rate_too_high(run: Run) -> list[Finding]:
         found = []
     high = [trial for trial in tried if trial.verdict == "too high"]
     if found:
-        told = _best_tried(high[-1]) if high else ()
+        told = _best_tried(run, high[-1]) if high else ()
         return [
             replace(one, evidence=one.evidence + _confirmed(high, tried), remedies=(*told, *one.remedies))
             for one in found
@@ -288,7 +290,7 @@ def learning_rate_too_high(run: Run) -> list[Finding]:
     without, unknown = consequence(run)
     lasts = len(high) > 1 and high[-1] is tried[-1]
     severity = "error" if without or broken(run) else "warning" if lasts else "info"
-    return [_too_high(severity, high, what_follows(without, unknown))]
+    return [_too_high(run, severity, high, what_follows(without, unknown))]
 
 
 def _confirmed(high: Sequence[Trial], tried: Sequence[Trial]) -> str:
@@ -309,10 +311,10 @@ def too_high_at_the_start(run: Run) -> list[Finding]:
         return []
     now = trial.current
     harm = not math.isfinite(now.gain) or now.loss > 10 * max(trial.scale, float(trial.start.mean()))
-    return [_too_high("error" if harm else "warning", [trial], "")]
+    return [_too_high(run, "error" if harm else "warning", [trial], "")]
 
 
-def _too_high(severity: str, tried: Sequence[Trial], text: str) -> Finding:
+def _too_high(run: Run, severity: str, tried: Sequence[Trial], text: str) -> Finding:
     last = tried[-1]
     return Finding(
         symptom="learning_rate_too_high",
@@ -323,23 +325,27 @@ def _too_high(severity: str, tried: Sequence[Trial], text: str) -> Finding:
         threshold=1.0,
         evidence=f"{last}{text}{_stability(last)}",
         causes=("the learning rate is too high",),
-        remedies=(*_best_tried(last), *remedies("learning_rate_too_high")),
+        remedies=(*(_best_tried(run, last) if last.best.factor < 1 else ()), *remedies("learning_rate_too_high")),
     )
 
 
-def _best_tried(trial: Trial) -> tuple[Remedy, ...]:
-    """The rate that came out best; nothing where none was good."""
+def _best_tried(run: Run, trial: Trial) -> tuple[Remedy, ...]:
+    """The rate that came out best; nothing where none was good.
+
+    As the config has to say it: a schedule multiplies what the optimizer is given.
+    """
     if not trial.best.gain > 0:
         return ()
     why = f"of those tried from step {trial.step:,} on it came the farthest in {trial.steps} steps"
-    return (Remedy(BEST_TRIED, why, {"optimizer.lr": float(f"{trial.best.rate:.3g}")}),)
+    told = (run.config.get("optimizer") or {}).get("lr")
+    rate = told * trial.best.factor if isinstance(told, int | float) else trial.best.rate
+    return (Remedy(BEST_TRIED, why, {"optimizer.lr": float(f"{rate:.3g}")}),)
 
 
 def _first(run: Run) -> Trial:
-    try:
-        return trials(run)[0]
-    except NotJudged:
-        raise NotJudged(NOT_BEGUN) from None
+    if not tried_rates(run):
+        raise NotJudged((fact(run, "not_tried") or {}).get("rates", NOT_BEGUN))
+    return trials(run)[0]
 
 
 def _stability(trial: Trial) -> str:

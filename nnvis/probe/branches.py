@@ -23,6 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from nnvis.errors import out_of_memory
 from nnvis.probe.checks import Checker, Rows
 from nnvis.probe.curvature import NotKnown, largest_curvature, stability
 from nnvis.probe.untouched import gradients_kept, on_the_side
@@ -109,7 +110,7 @@ class _Trial:
                 parameter.grad = None
             for batch in step:
                 loss = self._checker.loss(batch) * (len(batch) / rows)
-                self._accumulate(loss)
+                add_gradients(loss, self._parameters)
                 total += float(loss.detach())
             self._clip(self._parameters)
             seen.append(total)
@@ -118,24 +119,20 @@ class _Trial:
         optimizer.step(evaluate)
         return seen[0]
 
-    def _accumulate(self, loss: Tensor) -> None:
-        wanted = [parameter for parameter in self._parameters if parameter.requires_grad]
-        if not loss.requires_grad or not wanted:
-            return
-        for parameter, gradient in zip(wanted, torch.autograd.grad(loss, wanted, allow_unused=True), strict=True):
-            if gradient is not None:
-                parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
-
     def worth_trying(self) -> float | None:
-        """Ten times further, where the best branch so far is at an end; None where it is not, or nothing differs."""
-        means = {factor: self._mean(factor) for factor in self._rows if factor}
-        best = min(means, key=lambda factor: (means[factor], factor))
-        if not math.isfinite(means[best]) or len(set(means.values())) == 1:
-            best = min(means) if not math.isfinite(means[best]) else 1.0
-        if best == max(means) and best * 10 <= FURTHEST:
-            return best * 10
-        useless = not means[best] < self._mean(0.0)
-        return best / 10 if best == min(means) and useless and best / 10 >= 1 / FURTHEST else None
+        """Ten times more where the largest is the best so far; ten times less while none leads down.
+
+        None where neither is so, where nothing differs, or where the rows lose what is not finite before any step.
+        """
+        start, means = self._mean(0.0), {factor: self._mean(factor) for factor in self._rows if factor}
+        best = min(means.values())
+        if not math.isfinite(start) or (math.isfinite(best) and len(set(means.values())) == 1):
+            return None
+        least, most = min(means), max(means)
+        alone = math.isfinite(best) and means[most] < min(means[factor] for factor in means if factor < most)
+        if alone and most * 10 <= FURTHEST:
+            return most * 10
+        return least / 10 if not best < start and least / 10 >= 1 / FURTHEST else None
 
     def _mean(self, factor: float) -> float:
         mean = float(self._rows[factor].mean())
@@ -156,13 +153,28 @@ class _Trial:
         }
 
 
+def add_gradients(loss: Tensor, parameters: Sequence[Tensor], *, dense: bool = False) -> None:
+    """To the `.grad` of parameters that are trained; without a graph nothing. `dense`: for an optimizer that asks."""
+    wanted = [parameter for parameter in parameters if parameter.requires_grad]
+    if not loss.requires_grad or not wanted:
+        return
+    for parameter, gradient in zip(wanted, torch.autograd.grad(loss, wanted, allow_unused=True), strict=True):
+        if gradient is not None:
+            gradient = gradient.to_dense() if dense and gradient.is_sparse else gradient
+            parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
+
+
 def _sharpness(checker: Checker, optimizer: torch.optim.Optimizer, aside: nn.ModuleList) -> dict[str, FloatArray]:
     """Nothing where the optimizer has no known limit, or the model no second derivative."""
     try:
         parameters, scales, limit = stability(optimizer)
         with on_the_side(aside), torch.enable_grad():
             largest = largest_curvature(lambda: checker.loss(checker.gradient_rows), parameters, scales)
-    except (NotKnown, RuntimeError, NotImplementedError):  # torch's, of what has no double backward
+    except (NotKnown, NotImplementedError):
+        return {}
+    except RuntimeError as error:  # torch's, of what has no double backward; it says so in many ways
+        if out_of_memory(error):
+            raise
         return {}
     return {"diagnosis_sharpness": np.array([largest, limit])}
 

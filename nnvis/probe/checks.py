@@ -189,16 +189,17 @@ class Checker:
         """(N,) of the fixed rows, or of these, one by one; in whatever mode the model is."""
         return self._losses(self._rows if rows is None else rows)
 
-    def constant_losses(self, rows: Rows) -> FloatArray | None:
-        """(N,) of the best output that is the same for all of these rows; None where that is not known."""
+    def bounds(self, rows: Rows) -> tuple[FloatArray | None, FloatArray | None]:
+        """(N,) of the best output that is the same for all of these rows, and at best; None where not known."""
         with torch.no_grad():
             outputs = self._forward(rows.inputs)
         if not isinstance(rows.targets, Tensor) or not isinstance(outputs, Tensor):
-            return None
+            return None, None
         found = references.identify(self._loss_fn, outputs, rows.targets)
         activation = (self._facts["output"].get("activations") or [""])[0] if self._facts else ""
-        losses = references.constant_loss(found, self._loss_fn, outputs, rows.targets, activation)
-        return None if losses is None else _array(losses)
+        constant = references.constant_loss(found, self._loss_fn, outputs, rows.targets, activation)
+        least = references.least_loss(found, rows.targets, outputs.shape)
+        return tuple(None if losses is None else _array(losses) for losses in (constant, least))
 
     def _keep_rows(self, seen: _Seen) -> Rows:
         """Fewer rows for a network that takes long; and of those without gradients fewer at once where it is large."""

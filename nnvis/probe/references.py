@@ -166,6 +166,21 @@ def constant_loss(
     return None if rows is None else found.scale * rows
 
 
+def least_loss(found: LossFacts, targets: Any, shape: torch.Size) -> Tensor | None:
+    """(N,) what rows lose at best: the entropy of soft targets, else 0; None for a loss that no formula gives."""
+    if found.kind in ("", "other"):
+        return None
+    if not found.classifies:
+        return torch.zeros(len(targets), dtype=torch.float64)
+    binary = found.kind.startswith("binary")
+    share = targets.reshape(len(targets), -1).double() if binary else class_shares(targets, shape)
+    if share is None:
+        return None
+    if not binary:
+        return found.scale * torch.special.entr(share).sum(dim=1)
+    return found.scale * (torch.special.entr(share) + torch.special.entr(1 - share)).mean(dim=1)
+
+
 def _searched_constant(loss_fn: LossFunction, outputs: Tensor, targets: Tensor, activation: str) -> Tensor | None:
     """By gradient descent on the constant; None where that has no end, or fails."""
     squash = _SQUASHES.get(activation, lambda x: x)

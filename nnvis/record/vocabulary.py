@@ -80,6 +80,7 @@ DIAGNOSIS_QUANTITIES: dict[str, str] = {
     "diagnosis_branch_batch_loss": "(F, T) the loss of each of a branch's batches, before its update",
     "diagnosis_sharpness": "(2,) learning rate times the largest curvature, preconditioned; the limit of stability",
     "diagnosis_heart_row_loss": "(H,) the loss of each of a few rows that the network was to learn by heart",
+    "diagnosis_heart_row_loss_least": "(H,) that a perfect output would get: the entropy of soft targets, else 0",
     "diagnosis_heart_row_loss_constant": "(H,) of the best output that is the same for all of these rows",
     "diagnosis_heart_steps": "(2,) how many steps that took; how many were allowed",
     "diagnosis_nonfinite": "(3,) NaN and Inf among the outputs, the losses and the gradients",

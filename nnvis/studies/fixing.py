@@ -84,6 +84,7 @@ class Fix:
     advice: tuple[tuple[Finding, Remedy], ...] = field(repr=False)  # what no config says
     study: Study | None = field(repr=False)
     file: Path | None  # the run's config with the best remedy
+    among: int = 0  # the number of remedies that p values are adjusted for: both rounds
     figure: Path | None = None  # the run beside its fixed twin
 
     @property
@@ -163,7 +164,7 @@ def fix_run(
     study, effects = tried()
     if not any(each.effect.proved for each in effects) and (more := _second_round(effects, config)):
         study, effects = tried(*more)
-    fix = Fix(run, findings, effects, rest, advice, study, None)
+    fix = Fix(run, findings, effects, rest, advice, study, None, among)
     return _with_files(fix, fix.best, study, config) if fix.best else fix
 
 
@@ -335,7 +336,7 @@ def _comment(fix: Fix, best: Tried, study: Study) -> str:
         f"changed: {best.change}",
         f"because: {best.finding.severity} {best.finding.symptom}: {best.finding.evidence}",
         f"proved: {_measured(best.effect)}, over {plural(len(study.seeds), 'seed')}; one-sided p = "
-        f"{number(best.effect.p_holm, 2)}, adjusted for {_remedies(len(fix.tried))}",
+        f"{number(best.effect.p_holm, 2)}, adjusted for {_remedies(fix.among)}",
         f"runs: {study.path}",
     ]
     return "".join(textwrap.indent(textwrap.fill(line, 117), "# ") + "\n" for line in lines)

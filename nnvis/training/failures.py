@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import torch
-
 from nnvis.config import schema
-from nnvis.errors import InputError, RunError
+from nnvis.errors import InputError, RunError, out_of_memory
 
 
 @contextmanager
@@ -24,15 +22,10 @@ def explained(settings: schema.Training) -> Iterator[None]:
         if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
             first_line = str(error).strip().splitlines()[0]
             raise RunError(f"torch.compile failed: {first_line}; set training.compile: false") from error
-        if not _out_of_memory(error):
+        if not out_of_memory(error):
             raise
         smaller = "a smaller training.batch_size"
         if isinstance(settings.batch_size, int) and settings.batch_size > 1:
             half = settings.batch_size // 2
             smaller = f"training.batch_size={half} training.accumulate={2 * settings.accumulate} (the same steps)"
         raise RunError(f"out of memory on {settings.device}; try {smaller}, or a smaller model") from error
-
-
-def _out_of_memory(error: Exception) -> bool:
-    # torch has a class for accelerators only; its CPU allocator raises a RuntimeError
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)

@@ -27,8 +27,8 @@ from scipy.stats import beta
 from torch import Tensor
 from torch.func import functional_call, stack_module_state, vmap
 
-from nnvis.comparison import PROOF_LEVEL, holm
-from nnvis.comparison.proof import p_better
+from nnvis.comparison import PROOF_LEVEL
+from nnvis.comparison.proof import adjusted_for, p_better
 from nnvis.config import Config, parse_config
 from nnvis.data import load_splits
 from nnvis.studies.fixing import SECOND_ROUND
@@ -131,9 +131,8 @@ def told(what: str, found: int, of: int) -> str:
 
 def proved(p_values: Sequence[float], first: int) -> int:
     """How many are, in the first round, or else with the second: as in `nnvis.studies.fixing`."""
-    waiting = [1.0] * (len(p_values) - first)
-    in_first = int((holm([*p_values[:first], *waiting]) < PROOF_LEVEL).sum())
-    return in_first or int((holm(p_values) < PROOF_LEVEL).sum())
+    rounds = (adjusted_for(tried, len(p_values)) for tried in (p_values[:first], p_values))
+    return next(filter(None, (sum(p < PROOF_LEVEL for p in each) for each in rounds)), 0)
 
 
 def main() -> None:

@@ -71,7 +71,34 @@ def test_without_an_optimizer_the_rows_alone_are_tried() -> None:
     torch.manual_seed(0)
     found = nnvis.check(network(), nn.CrossEntropyLoss(), *classes(), deep=True)
     assert "underfitting" in found.judged
-    assert found.not_judged["learning_rate_too_low"] == "training has not begun"
+    assert found.not_judged["learning_rate_too_low"] == "no optimizer was given"
+
+
+def test_what_cannot_be_tried_costs_no_more_than_that(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    few = nnvis.check(network(), nn.CrossEntropyLoss(), *(part[:12] for part in classes()), deep=True)
+    assert few.not_judged["underfitting"].startswith("16 rows that differ are needed")
+
+    def broken(*_: object) -> None:
+        raise RuntimeError("no kernel\nfor this")
+
+    model = network()
+    monkeypatch.setattr("nnvis.checking.deep.learn_by_heart", broken)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.3)
+    found = nnvis.check(model, nn.CrossEntropyLoss(), *classes(), deep=True, optimizer=optimizer)
+    assert found.not_judged["underfitting"] == "RuntimeError: no kernel for this"
+    assert "learning_rate_too_high" in found.judged
+
+
+@pytest.mark.parametrize(
+    "loss_fn", [nn.CrossEntropyLoss(), nn.CrossEntropyLoss(label_smoothing=0.1), nn.BCEWithLogitsLoss()]
+)
+def test_soft_targets_are_no_bug(loss_fn: nn.Module) -> None:
+    torch.manual_seed(0)
+    inputs = torch.randn(300, 8)
+    soft = (inputs @ torch.randn(8, 4)).softmax(dim=1)
+    found = nnvis.check(network(), loss_fn, inputs, 0.3 * soft + 0.7 / 4, deep=True)
+    assert "underfitting" not in named(found)
 
 
 def test_a_network_that_cannot_learn_16_rows_has_a_bug() -> None:
@@ -132,12 +159,26 @@ def test_check_deep_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFi
     file.write_text(SLOW)
     assert cli.main(["check", str(file), "--deep"]) == 0
     out, err = capsys.readouterr()
-    assert re.search(r"slow.yaml: learning 16 rows by heart, trying learning rates … \d+\.\d s", err)
+    assert re.search(r"slow.yaml: learning 16 rows by heart, trying learning rates …\n  \d+\.\d s", err)
     assert "learning rate 1e-05 at step 0: too low; the best of those tried is 0.1" in out
     assert re.search(r"^  1e-05 +[\d.]+  <- in use$", out, re.MULTILINE)
     assert "WARNING learning_rate_too_low" in out
     assert "remedy: take the best learning rate tried: " in out
     assert "[optimizer.lr=0.1]" in out
+
+
+def test_deep_and_the_files_alone_do_not_go_together(capsys: pytest.CaptureFixture[str]) -> None:
+    try:
+        code: object = cli.main(["check", "moons_mlp", "--deep", "--file-only"])
+    except SystemExit as stopped:
+        code = stopped.code
+    assert code == 2
+    assert "leave one of them out" in capsys.readouterr().err
+
+
+def test_branches_without_checks_are_refused() -> None:
+    with pytest.raises(nnvis.InputError, match=r"branches.*belong to checks, which diagnosis\.every: null turns off"):
+        parse_config(WELL.replace("{branches: true}", "{every: null, branches: true}"))
 
 
 # ---------------------------------------------------------------- while training
@@ -182,6 +223,21 @@ def test_fp16_has_no_branches() -> None:
 # ---------------------------------------------------------------- a run
 
 
+def test_a_run_whose_data_or_network_changed_is_refused(tmp_path: Path) -> None:
+    run = train(WELL.replace("branches: true", "branches: false"), tmp_path)
+    file = run.path / "config.yaml"
+    before = file.read_text()
+    for old, new, text in (
+        ("train_size: 300", "train_size: 200", "its data are no longer those that it was trained on"),
+        ("- 16", "- 24", "checkpoints/last.pt does not fit the network or optimizer of config.yaml"),
+    ):
+        changed = before.replace(old, new) if old in before else before.replace("[16]", "[24]")
+        assert changed != before
+        file.write_text(changed)
+        with pytest.raises(nnvis.InputError, match=re.escape(text)):
+            branch_run(run)
+
+
 def test_diagnose_deep_goes_on_from_the_checkpoint(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = train(SLOW.replace("branches: true", "branches: false").replace(", norm: batch", ""), tmp_path)
     files = {path: path.read_bytes() for path in run.path.rglob("*") if path.is_file()}
@@ -194,7 +250,7 @@ def test_diagnose_deep_goes_on_from_the_checkpoint(tmp_path: Path, capsys: pytes
     capsys.readouterr()
     assert cli.main(["diagnose", str(run.path), "--deep", "--json"]) == 3
     out, err = capsys.readouterr()
-    assert "trying other learning rates … " in err
+    assert "trying other learning rates …\n" in err
     told = json.loads(out)
     assert "learning_rate_too_low" in {finding["symptom"] for finding in told["findings"]}
     (rates,) = told["learning_rates"]

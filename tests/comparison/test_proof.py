@@ -11,7 +11,7 @@ from made_up_studies import made_up_study
 from scipy.stats import binom, gmean, ttest_rel
 
 from nnvis.comparison import PROOF_LEVEL, Effect, effects_of, holm, outcomes_of
-from nnvis.comparison.proof import p_better, p_of_rescue
+from nnvis.comparison.proof import adjusted_for, p_better, p_of_rescue
 from nnvis.record import Check, Study, load_study, read_json, write_json
 
 RUNS, REMEDIES, SEEDS = 1500, 6, 5
@@ -231,3 +231,9 @@ def test_standardised_targets_are_compared_in_the_old_units(tmp_path: Path, monk
     (unknown,) = effects(study).values()
     assert unknown.p == 1.0  # without the units nothing can be told
     assert read_json(study.path / "runs.json")
+
+
+def test_remedies_that_may_still_be_tried_count() -> None:
+    assert adjusted_for([0.004], among=0) == [0.004]
+    assert adjusted_for([0.004], among=4) == pytest.approx([0.016])
+    assert adjusted_for([0.002, 0.5], among=5) == pytest.approx([0.01, 1.0])

@@ -47,6 +47,8 @@ def climbing(before: float, now: float = 2.0, at_third: float = 0.5) -> dict[str
     return tried(before, {0.1: 0.8 * before, 1 / 3: at_third * before, 1: now, 3: math.inf, 10: math.nan})
 
 
+WEIGHED = {"diagnosis_batch_loss": np.array([9.0, 9.0])}
+"""A loss of batches that those of rows do not make up."""
 RIGHT = tried(0.5, {0.1: 0.48, 1 / 3: 0.45, 1: 0.35, 3: 0.33, 10: 0.9})
 
 
@@ -86,6 +88,7 @@ def test_what_a_trial_says() -> None:
             record(COURSE, at=at(100, 200, values=tried(0.4, {1: 0.37, 3: 0.32, 10: 0.25}))),
         ),  # learns well enough
         ("info", record(SLOW, at={100: RIGHT, 200: lower(0.95, 0.005)})),  # it does not last
+        ("warning", record(STUCK, at=at(0, 200, values=lower(1.0, 0.001)))),  # one state of the run
         ("", record(STUCK, at={100: lower(1.0, 0.001), 200: RIGHT})),
         ("", record(at=at(0, 100, 200, values=RIGHT))),
         ("", record(STUCK, at=at(100, 200, values=tried(1.0, {1: 1.0, 3: 0.99, 10: 0.97})))),  # under 5%
@@ -207,10 +210,11 @@ def test_before_training() -> None:
 
 
 def test_rows_that_are_not_learned_by_heart() -> None:
-    def heart(share: float) -> dict[str, Any]:
+    def heart(share: float, floor: float = 0.0) -> dict[str, Any]:
         return {
             "diagnosis_heart_row_loss": np.full(16, share * CONSTANT),
             "diagnosis_heart_row_loss_constant": np.full(16, CONSTANT),
+            "diagnosis_heart_row_loss_least": np.full(16, floor * CONSTANT),
             "diagnosis_heart_steps": np.array([300.0, 300.0]),
         }
 
@@ -218,14 +222,14 @@ def test_rows_that_are_not_learned_by_heart() -> None:
         finding = only(start(heart(share)), "underfitting")
         return finding.severity if finding else ""
 
-    assert [told(share) for share in (0.05, 0.15, 0.3, 0.95, 2.0, math.nan)] == [
-        "",
-        "",
-        "warning",
-        "error",
-        "error",
-        "error",
-    ]
+    assert [told(share) for share in (0.05, 0.15, 0.3, 0.95, 2.0)] == ["", "", "warning", "error", "error"]
+    assert start(heart(math.nan)).not_judged["underfitting"].endswith("to be learned by heart is not finite")
+    assert only(start(heart(0.65, floor=0.6)), "underfitting") is None  # an eighth of the way
+    assert start(heart(0.95, floor=0.95)).not_judged["underfitting"].startswith("the best constant output is nearly")
+    unknown = {name: value for name, value in heart(0.95).items() if not name.endswith("least")}
+    assert start(unknown).not_judged["underfitting"] == "what this loss is at best is not known"
+    weighed = record((1.0,), steps=(0,), at={0: heart(0.95) | WEIGHED}, summary={})
+    assert diagnose_beforehand(weighed).not_judged["underfitting"].startswith("the losses of single rows do not")
     small = facts()
     for layer in small["layers"]:
         layer["parameters"] = min(layer["parameters"], 10)
@@ -236,3 +240,42 @@ def test_rows_that_are_not_learned_by_heart() -> None:
 def test_a_trial_that_begins_with_what_is_not_finite_is_none() -> None:
     with pytest.raises(NotJudged, match="no other learning rate was tried"):
         trials(record(at=at(100, values=tried(math.nan, {1: 1.0, 3: 1.0}))))
+
+
+def test_a_rate_that_climbs_or_diverges_is_never_about_right() -> None:
+    """Also where the best of the rates tried is a higher one, or none comes down."""
+    values = tried(1.0, {0.1: 700.0, 1 / 3: 5.0, 1: math.nan, 3: math.nan})
+    assert trials(record(at={0: values}))[0].verdict == "too high"
+    found = only(start(values), "learning_rate_too_high")
+    assert found is not None
+    assert found.severity == "error"
+    assert trials(record(at={0: tried(1.0, {0.1: 1.0, 1: 3.0, 3: 2.0})}))[0].verdict == "too high"
+    odd = only(start(tried(0.9, {0.1: 700.0, 1: math.nan, 3: 0.2})), "learning_rate_too_high")
+    assert odd is not None
+    assert "take the best learning rate tried" not in {remedy.title for remedy in odd.remedies}
+
+
+def test_losses_of_rows_that_do_not_make_up_that_of_a_batch_judge_no_rate() -> None:
+    values = climbing(1.0) | WEIGHED
+    for told in (diagnose(record(STUCK, at=at(0, 100, 200, values=values))).not_judged, start(values).not_judged):
+        assert told["learning_rate_too_low"].startswith("the losses of single rows do not make up")
+    assert start(values).not_judged["learning_rate_too_high"].startswith("the losses of single rows do not make up")
+    found = diagnose(record(STUCK, at=at(0, 100, 200, values=values)))
+    assert "learning_rate_too_high" not in {finding.symptom for finding in found}
+
+
+def test_a_remedy_is_what_the_config_has_to_say_where_a_schedule_multiplies_it() -> None:
+    config = {
+        "name": "warm",
+        "data": {"kind": "digits"},
+        "model": {"kind": "mlp", "hidden": [8]},
+        "optimizer": {"kind": "SGD", "lr": 500.0},
+        "schedule": {"kind": "LinearLR", "start_factor": 0.1},
+    }
+    values = tried(1.0, {0.01: 0.2, 0.1: 0.8, 1: math.nan}, rate=50.0)
+    found = only(
+        diagnose_beforehand(record((1.0,), steps=(0,), at={0: values}, config=config, summary={})),
+        "learning_rate_too_high",
+    )
+    assert found is not None
+    assert found.remedies[0].overrides == {"optimizer.lr": 5.0}

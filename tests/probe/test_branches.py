@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import random
 from collections.abc import Iterator
 from typing import Any
@@ -238,6 +239,23 @@ def test_what_lies_beyond_ten_times_is_tried_where_the_best_lies_at_an_end() -> 
     assert finite[min(finite)] < high[0.0].mean()
 
 
+def test_smaller_rates_are_tried_wherever_the_best_of_bad_ones_lies(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At 0.1 times the rate the loss is higher than at a third: it is not the lowest that comes off best."""
+    ends = {0.0: 3.2, 0.1: 2348.0, 1 / 3: 16.7, 1.0: math.nan, 3.0: math.nan, 10.0: math.nan, 0.01: 5.0, 0.001: 1.0}
+
+    def made(trial: Any, factor: float) -> None:
+        place = min(ends, key=lambda known: abs(known - factor))
+        trial._rows[factor], trial._courses[factor] = np.full(4, ends[place]), [1.0]
+
+    monkeypatch.setattr("nnvis.probe.branches._Trial.branch", made)
+    found = branches(nn.Linear(FEATURES, 1), torch.optim.SGD(nn.Linear(1, 1).parameters(), lr=0.1))
+    assert sorted(found) == pytest.approx([0, 0.001, 0.01, *FACTORS])
+    ends[0.0] = math.inf  # then no rate can lead down
+    ends.update(dict.fromkeys((0.1, 1 / 3), math.inf))
+    found = branches(nn.Linear(FEATURES, 1), torch.optim.SGD(nn.Linear(1, 1).parameters(), lr=0.1))
+    assert sorted(found) == pytest.approx([0, *FACTORS])
+
+
 def test_parameters_outside_of_the_model_are_put_back() -> None:
     inputs, targets = numbers()
     model, scale = nn.Linear(FEATURES, 1), nn.Parameter(torch.ones(1))
@@ -247,3 +265,18 @@ def test_parameters_outside_of_the_model_are_put_back() -> None:
     try_rates(checker, torch.optim.SGD([*model.parameters(), scale], lr=0.01), steps)
     assert scale.item() == 1
     assert scale.grad is None
+
+
+def test_memory_that_runs_out_is_no_missing_derivative(monkeypatch: pytest.MonkeyPatch) -> None:
+    def curvature(error: Exception) -> None:
+        def raising(*_: object) -> float:
+            raise error
+
+        monkeypatch.setattr("nnvis.probe.branches.largest_curvature", raising)
+        model = nn.Linear(FEATURES, 1)
+        branches(model, torch.optim.SGD(model.parameters(), lr=0.1))
+
+    curvature(RuntimeError("derivative for aten::flash_attention_backward is not implemented"))
+    for error in (torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("DefaultCPUAllocator: not enough")):
+        with pytest.raises(RuntimeError, match=r"memory|Allocator"):
+            curvature(error)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from nnvis.probe.by_heart import KNOWN, ROWS, STEPS, learn_by_heart
 from nnvis.probe.checks import Checker, Rows
+from nnvis.probe.curvature import NotKnown
 
 
 @pytest.fixture(autouse=True)
@@ -77,7 +78,8 @@ def test_rows_with_the_same_inputs_count_once() -> None:
     result = learned(network(), nn.CrossEntropyLoss(), inputs, targets)
     assert result is not None
     assert result[0].mean() < KNOWN * result[1].mean()
-    assert learned(network(), nn.CrossEntropyLoss(), inputs[: ROWS - 1], targets[: ROWS - 1]) is None
+    with pytest.raises(NotKnown, match="16 rows that differ are needed to be learned by heart, there are 15"):
+        learned(network(), nn.CrossEntropyLoss(), inputs[: ROWS - 1], targets[: ROWS - 1])
 
 
 def test_nothing_changes() -> None:
@@ -92,3 +94,33 @@ def test_nothing_changes() -> None:
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert all(p.grad is g for p, g in zip(model.parameters(), gradients, strict=True))
     assert all(module.training for module in model.modules())
+
+
+def least_of(loss_fn: nn.Module, targets: Tensor, outputs: int = 3) -> np.ndarray | None:
+    checker = Checker(network(outputs=outputs), loss_fn, Rows(torch.randn(len(targets), 6), targets))
+    checker.check(0)
+    least = learn_by_heart(checker).get("diagnosis_heart_row_loss_least")
+    return None if least is None else np.sort(least)  # the rows are taken in another order
+
+
+def test_the_least_is_the_entropy_of_soft_targets() -> None:
+    shares = torch.rand(16, 3).double().softmax(dim=1).float()
+    p = shares.double().numpy()
+    assert least_of(nn.CrossEntropyLoss(), shares) == pytest.approx(np.sort(-(p * np.log(p)).sum(axis=1)), rel=1e-5)
+    both = -(p * np.log(p) + (1 - p) * np.log(1 - p)).mean(axis=1)
+    assert least_of(nn.BCEWithLogitsLoss(), shares) == pytest.approx(np.sort(both), rel=1e-5)
+    assert least_of(nn.CrossEntropyLoss(), torch.arange(16) % 3) == pytest.approx(np.zeros(16))
+    assert least_of(nn.MSELoss(), torch.randn(16, 3)) == pytest.approx(np.zeros(16))
+    assert least_of(nn.CrossEntropyLoss(label_smoothing=0.1), torch.arange(16) % 3) is None
+
+
+def test_inputs_that_numpy_has_no_numbers_for() -> None:
+    model = network().to(torch.bfloat16)
+    assert learned(model, nn.CrossEntropyLoss(), torch.randn(40, 6).bfloat16(), torch.arange(40) % 3) is not None
+
+
+def test_sparse_gradients() -> None:
+    model = nn.Sequential(nn.Embedding(40, 8, sparse=True), nn.Flatten(), nn.Linear(8, 3))
+    result = learned(model, nn.CrossEntropyLoss(), torch.arange(40)[:, None], torch.randint(3, (40,)))
+    assert result is not None
+    assert result[0].mean() < KNOWN * result[1].mean()

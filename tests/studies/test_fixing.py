@@ -84,6 +84,9 @@ def test_what_no_longer_diverges_is_proved(fixed: Fix) -> None:
     assert start.effect.p == 1 / 1024
     assert not by_variant["lr=0.01"].effect.proved
     assert fixed.best is fixed.proved[0]
+    assert fixed.among == len(fixed.tried) + 3  # the second round is paid for, and was not begun
+    smallest = min(fixed.tried, key=lambda each: each.effect.p)
+    assert smallest.effect.p_holm == pytest.approx(smallest.effect.p * fixed.among)
     assert fixed.sentence.startswith(f"Proved: {fixed.best.change}: validation loss ")
 
 
@@ -96,6 +99,7 @@ def test_the_best_one_is_a_config_that_says_why(fixed: Fix) -> None:
     reason = " ".join(re.findall(r"^# (.*)$", text, flags=re.MULTILINE))
     for told in ("wild/1-seed3", fixed.best.change, fixed.best.finding.symptom, "5 of 5 no longer diverge", "5 seeds"):
         assert told in reason
+    assert f"adjusted for {fixed.among} remedies" in reason
     overrides = [f"{key}={value}" for key, value in fixed.best.remedy.overrides.items()]
     assert load_config(fixed.file) == load_config(fixed.run.path / "config.yaml", ["name=wild-fixed", *overrides])
     assert train(fixed.file, ["training.steps=2"], runs=fixed.file.parent / "again", quiet=True, figures=False)
