@@ -199,7 +199,7 @@ class Checker:
         activation = (self._facts["output"].get("activations") or [""])[0] if self._facts else ""
         constant = references.constant_loss(found, self._loss_fn, outputs, rows.targets, activation)
         least = references.least_loss(found, rows.targets, outputs.shape)
-        return tuple(None if losses is None else _array(losses) for losses in (constant, least))
+        return None if constant is None else _array(constant), None if least is None else _array(least)
 
     def _keep_rows(self, seen: _Seen) -> Rows:
         """Fewer rows for a network that takes long; and of those without gradients fewer at once where it is large."""
