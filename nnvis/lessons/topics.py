@@ -10,6 +10,7 @@ needs it imports when it runs, so that `nnvis explain` answers quickly.
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -187,6 +188,8 @@ def landscape(subject: Subject, wish: Wish, console: Console, folder: Path) -> I
     with _counting("in the plane of training") as told:
         surface = surface_of(scene, plane, *window_of(way.points), wish.points, told)
     trail = trail_of(scene, plane, way, snapshots)
+    if not math.isclose(seen.centre, trail.own[-1], rel_tol=1e-6):
+        say("the path of training ends at the last step; the run keeps the weights of an earlier one")
     yield save(training_landscape(surface, trail, seen), folder / "landscape_path.png")
 
 

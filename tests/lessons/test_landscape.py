@@ -346,6 +346,7 @@ def test_the_topic(run: Path, tmp_path: Path) -> None:
     files, text = shown(open_subject(run), tmp_path)
     assert files == ["landscape.png", "landscape_path.png"]
     assert "left out" not in text
+    assert "an earlier one" not in text
 
     files, text = shown(open_subject("moons_mlp", MOONS), tmp_path)
     assert files == ["landscape.png"]
@@ -380,6 +381,13 @@ def test_what_the_picture_says_is_what_was_measured(run: Path) -> None:
     said = fig.get_suptitle() + " ".join(text.get_text() for text in fig.texts)
     assert f"from loss {number(trail.own[0])} to {number(trail.own[-1])}" in fig.get_suptitle()
     assert percent(sum(trail.explained)) in said
+
+
+def test_where_other_weights_than_the_last_are_kept_it_is_said(tmp_path: Path) -> None:
+    changes = [*MOONS, "training.epochs=30", "training.early_stopping={patience: 2}", "optimizer.lr=0.3"]
+    run = experiment.train("moons_mlp", [*changes, "snapshots.count=9"], runs=tmp_path, quiet=True, figures=False).path
+    _, text = shown(open_subject(run), tmp_path)
+    assert "ends at the last step; the run keeps the weights of an earlier one" in text
 
 
 def test_a_chain_of_two_layers_is_flat_along_what_it_leaves_free() -> None:
