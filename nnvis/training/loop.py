@@ -277,7 +277,8 @@ class Loop:
     def _keep(self, passes: Passes) -> None:
         self._outputs += passes.outputs
         self._values_kept += passes.rows * self.learner.objective.output_size
-        if self._values_kept > _MOST_OUTPUTS_KEPT:
+        passed = passes.rows * self.train.inputs[0].numel()  # of a large step counting costs nothing, and what is kept
+        if max(self._values_kept, passed) > _MOST_OUTPUTS_KEPT:  # from one to the next makes holes in the heap
             self._count_outputs()
 
     def _count_outputs(self) -> None:
