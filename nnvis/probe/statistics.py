@@ -124,7 +124,11 @@ def count_nonfinite(x: Tensor) -> Tensor:
 def active_counts(x: Tensor, unit_dim: int, *, non_negative: bool = False) -> Tensor:
     """(U,) how many of each unit's values are not exactly 0. A unit is an index of dimension `unit_dim`."""
     if unit_dim and x.is_cpu and x.numel() > _PIECE:
-        return sum((active_counts(part, unit_dim, non_negative=non_negative) for part in pieces(x)), torch.zeros(()))
+        return sum((_active_counts(part, unit_dim, non_negative) for part in pieces(x)), torch.zeros(()))
+    return _active_counts(x, unit_dim, non_negative)
+
+
+def _active_counts(x: Tensor, unit_dim: int, non_negative: bool) -> Tensor:
     active = x.sign() if non_negative else (x != 0).float() if x.is_complex() else x.sign().abs_()
     other_dims = _other_dims(x.dim(), unit_dim)
     return active.sum(other_dims, dtype=torch.float32) if other_dims else active.float()  # half would round counts

@@ -86,6 +86,16 @@ def test_units_and_saturation(looking):
     image = torch.zeros(2, 3, 4, 4)  # (N, C, H, W)
     image[0, 1, 2, 3] = 5.0
     assert statistics.active_counts(image, 1, non_negative=True).tolist() == [0, 1, 0]
+
+
+@pytest.mark.parametrize("shape", [(5, 3, 120, 130), (2, 3, 300, 301), (1, 3, 400, 401), (3, 200_000), (200_000, 3)])
+def test_active_counts_of_outputs_larger_than_a_piece(shape):
+    """A row may be larger than a piece itself."""
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(0)).relu()
+    counts = statistics.active_counts(x, 1, non_negative=True)
+    others = tuple(d for d in range(len(shape)) if d != 1)
+    assert counts.tolist() == np.count_nonzero(x.numpy(), axis=others).tolist()
+    assert statistics.active_counts(-x, 1).tolist() == counts.tolist()
     near_the_bounds = torch.tensor([0.0, 0.02, 0.04, 0.5, 0.96, 0.98, 1.0])
     assert float(statistics.saturated_count(near_the_bounds, (0.0, 1.0))) == 4
 
