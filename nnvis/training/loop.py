@@ -20,6 +20,7 @@ from torch import Tensor
 
 from nnvis.interrupts import Interrupt
 from nnvis.training.batches import Batches, Rows
+from nnvis.training.best_weights import BestWeights
 from nnvis.training.checkpoints import Cadence, save_checkpoint
 from nnvis.training.divergence import diverged
 from nnvis.training.evaluation import evaluate
@@ -69,10 +70,10 @@ class Loop:
     examination: Examination
     snapshots: Snapshots
     directory: Path  # of the run
-    best_model: dict[str, Any] | None = None  # weights of the best evaluation
 
     def __post_init__(self) -> None:
         self._before, self._best_saved = replace(self.state), -1
+        self._best = BestWeights(self.directory)
         self._began_s = self._mark_s = time.perf_counter()
         self._rows_since_mark = 0
         self._outputs: list[tuple[Tensor, Tensor]] = []  # not yet counted as right or wrong
@@ -227,7 +228,7 @@ class Loop:
         if metric in scalars and self.state.note_evaluation(
             scalars[metric], higher_is_better=metric == "accuracy/val", min_delta=self._min_delta
         ):
-            self.best_model = copied(self.learner.model.state_dict(), into=self.best_model or {})
+            self._best.keep(self.learner.model.state_dict())
 
     def require_finite_weights(self, what: str) -> None:
         """Raises NonfiniteError if a parameter is NaN or Inf: the last update is seen by no training step."""
@@ -247,10 +248,10 @@ class Loop:
         state.log_bytes = self.recording.flush()
         self.account()
         content = self.learner.state_dict() | state.to_dict()
-        random = random_state(self.learner.precision.device)
-        save_checkpoint(folder / "last.pt", content | {"random": random, "best_model": self.best_model})
-        if self.best_model is not None and state.best_step != self._best_saved:
-            best = {"model": self.best_model, "epoch": state.best_epoch, "step": state.best_step}
+        random, best_model = random_state(self.learner.precision.device), self._best.read()
+        save_checkpoint(folder / "last.pt", content | {"random": random, "best_model": best_model})
+        if best_model is not None and state.best_step != self._best_saved:
+            best = {"model": best_model, "epoch": state.best_epoch, "step": state.best_step}
             best |= {"metric": self.learner.deciding_metric, "value": state.best_value}
             save_checkpoint(folder / "best.pt", best | {"architecture": content["architecture"]})
             self._best_saved = state.best_step
@@ -259,13 +260,15 @@ class Loop:
     def restore(self, checkpoint: Mapping[str, Any]) -> None:
         """Go on where a checkpoint was saved; `state` has been read from it already."""
         self.learner.load_state_dict(checkpoint)
-        self.best_model = checkpoint["best_model"]
+        if checkpoint["best_model"] is not None:
+            self._best.keep(checkpoint["best_model"])
         restore_random_state(checkpoint["random"], self.learner.precision.device)
 
     def put_back_best(self) -> None:
         """The weights that are kept: with early stopping the best ones, else the last."""
-        if self.learner.settings.early_stopping and self.best_model is not None:
-            self.learner.model.load_state_dict(self.best_model)
+        best_model = self._best.read() if self.learner.settings.early_stopping else None
+        if best_model is not None:
+            self.learner.model.load_state_dict(best_model)
 
     def account(self) -> None:
         """Bring up to date what counts by itself."""
@@ -295,12 +298,3 @@ class Loop:
         return NonfiniteError(
             what, self.train.inputs[rows], self.train.targets[rows], gradients_are_new=gradients_are_new
         )
-
-
-def copied(weights: Mapping[str, Any], into: Mapping[str, Any]) -> dict[str, Any]:
-    """A copy of a state dict that takes the tensors of an older copy again, so that there is never a second one."""
-    kept = {name: into[name] for name in weights if isinstance(into.get(name), Tensor)}
-    return {
-        name: kept[name].copy_(value) if name in kept else value.clone() if isinstance(value, Tensor) else value
-        for name, value in weights.items()
-    }
