@@ -14,6 +14,7 @@ import time
 import warnings
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -24,8 +25,8 @@ from fault_facts import Case
 from fault_parts import build_loss, build_model, build_optimizer
 from fault_training import PROBE_ROWS
 
+from nnvis.checking.deep import look_deep
 from nnvis.probe.branches import STEPS, try_rates
-from nnvis.probe.by_heart import learn_by_heart
 from nnvis.probe.checks import Checker, Rows
 from nnvis.record import Check, Run
 from nnvis.record.files import plain
@@ -51,9 +52,9 @@ def branch_case(case: Case, seed: int, folder: Path) -> float:
             if step in due:
                 started_s = time.process_time()
                 check = checker.check(step)
-                values = check.values | (learn_by_heart(checker) if step == 0 else {})
-                values |= try_rates(checker, optimizer, batches.coming)
-                arrays |= {f"{step}/{name}": value for name, value in values.items()}
+                rates = partial(try_rates, checker, optimizer, batches.coming)
+                check = replace(check, values=check.values | rates()) if step else look_deep(checker, check, rates)
+                arrays |= {f"{step}/{name}": value for name, value in check.values.items()}
                 facts[str(step)] = plain(check.facts)
                 tried_s += time.process_time() - started_s
                 if step == max(due) or time.process_time() - began_s > MOST_SECONDS:
