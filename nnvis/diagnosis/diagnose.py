@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from nnvis.diagnosis.evidence import NotJudged
 from nnvis.diagnosis.fit import bad_initial_loss, not_learning, overfitting, underfitting
@@ -21,7 +22,7 @@ from nnvis.diagnosis.rates import learning_rate_too_high, learning_rate_too_low
 from nnvis.diagnosis.remedies import TREAT_CAUSES, fitted
 from nnvis.diagnosis.structure import loss_mismatch, missing_nonlinearity, output_mismatch
 from nnvis.diagnosis.units import dead_units, saturated_activations, symmetric_units
-from nnvis.record.run import Run
+from nnvis.record.run import Run, load_run
 from nnvis.record.vocabulary import Finding
 
 Rule = Callable[[Run], list[Finding]]
@@ -80,13 +81,13 @@ class Diagnosis:
         return tuple(symptom for symptom in RULES if symptom not in found and symptom not in self.not_judged)
 
 
-def diagnose(run: Run) -> Diagnosis:
-    """What is wrong with a run, finished or not, as far as its record tells.
+def diagnose(run: Run | str | Path) -> Diagnosis:
+    """What is wrong with a run (or the one in a directory), finished or not, as far as its record tells.
 
     `figure` of a finding is the file in the run's directory that shows it, where that has been drawn. `overrides` of
     its remedies fit the run's config; a watched run's are advice.
     """
-    return judge(run, RULES)
+    return judge(run if isinstance(run, Run) else load_run(run), RULES)
 
 
 def judge(run: Run, rules: Mapping[str, Rule]) -> Diagnosis:
@@ -115,7 +116,7 @@ _OF_LAYERS = ("vanishing_gradients", "exploding_gradients", "dead_units", "satur
 
 
 def _with_causes(findings: list[Finding]) -> Iterator[Finding]:
-    """That little or nothing is learned is blamed on what else there is.
+    """That little or nothing is learned is blamed on what else there is; errors are to be treated first.
 
     A symptom of layers that is a note by itself is a warning where the network does less than a linear baseline.
     """
@@ -123,9 +124,10 @@ def _with_causes(findings: list[Finding]) -> Iterator[Finding]:
     for finding in findings:
         if finding.symptom in ("not_learning", "underfitting"):
             blamed = ("error",) if finding.symptom == "not_learning" else SEVERITIES
-            others = [f.symptom for f in findings if f.symptom in _STRUCTURAL and f.severity in blamed]
-            first = (TREAT_CAUSES,) if others else ()
-            finding = replace(finding, causes=(*others, *finding.causes), remedies=(*first, *finding.remedies))
+            others = [f for f in findings if f.symptom in _STRUCTURAL and f.severity in blamed]
+            first = (TREAT_CAUSES,) if any(f.severity == "error" for f in others) else ()
+            causes = (*(f.symptom for f in others), *finding.causes)
+            finding = replace(finding, causes=causes, remedies=(*first, *finding.remedies))
         elif underfits and finding.severity == "info" and finding.symptom in _OF_LAYERS:
             finding = replace(finding, severity="warning")
         yield finding

@@ -156,5 +156,7 @@ def _bad(measurement: Measurement, quantity: str) -> set[str]:
     if found is None:
         return set()
     counts = quantity.endswith("nonfinite")
-    values = np.nan_to_num(found.values, nan=0.0) > 0 if counts else ~np.isfinite(found.values)
+    values = found.values > 0 if counts else ~np.isfinite(found.values)  # (a count that is missing is NaN: not above 0)
+    if not values.any():
+        return set()
     return {name for name, bad, code in zip(found.layers, values, found.reason_codes, strict=True) if bad and not code}

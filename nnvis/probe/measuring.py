@@ -10,7 +10,7 @@ import time
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import accumulate, groupby
+from itertools import accumulate, chain, groupby
 
 import numpy as np
 import torch
@@ -59,20 +59,21 @@ class Pending:
         for reading in rows.values():
             reading.active = None  # small tensors that live on would keep the allocator from giving back large ones
         self._histograms = _histogram_columns(rows, owners, read)
-        self._on_device = any(isinstance(number, Tensor) for number in self._witnesses())
+        self._on_device = any(issubclass(kind, Tensor) for kind in self._kinds())
         self.under_way = self._on_device and any([self._numbers.under_way, self._samples.under_way])  # both start now
 
-    def _witnesses(self) -> Iterator[Number]:
-        """If all of these are floats, so is everything that was read: looking was free everywhere."""
-        yield from (reading.moments.mean for reading in self.rows.values() if reading.moments)
-        yield from (*self.read.grad_norms.values(), *self.read.weight_norms.values(), *self.scalars.values())
-        yield from (self.scales.backward, self.scales.optimizer)
+    def _kinds(self) -> set[type]:
+        """If all of these are float, so is everything that was read: looking was free everywhere."""
+        kinds = {type(reading.moments.mean) for reading in self.rows.values() if reading.moments}
+        for numbers in (self.read.grad_norms.values(), self.read.weight_norms.values(), self.scalars.values()):
+            kinds.update(map(type, numbers))
+        return kinds | {type(self.scales.backward), type(self.scales.optimizer)}
 
     def numbers(self) -> FloatArray:
         """(n,) everything that was read, in one row. The device is waited for here."""
         if self._on_device:
             return self._numbers.floats()
-        return np.array([value for group in self.groups for value in group], np.float64)
+        return np.fromiter(chain.from_iterable(self.groups), np.float64)
 
     @cached_property
     def _numbers(self) -> Transfer:
@@ -87,7 +88,8 @@ class Pending:
     @property
     def groups(self) -> list[Sequence[Number]]:
         """The parts of that row: layer calls, five of parameters, scalars, scales."""
-        calls = [value for row, reading in self.rows.items() for value in _call_sums(reading, self._active.get(row))]
+        sums = (_call_sums(reading, self._active.get(row)) for row, reading in self.rows.items())
+        calls = [*chain.from_iterable(sums)]
         parameters = ([*readings.values()] for readings in _parameter_sums(self.read))
         return [calls, *parameters, [*self.scalars.values()], [self.scales.backward, self.scales.optimizer]]
 
@@ -163,7 +165,7 @@ def active_sums(counts: Sequence[Tensor]) -> list[tuple[Number, ...]]:
     if not counts:
         return []
     sizes = [c.numel() for c in counts]
-    together = np.concatenate([c.numpy() for c in counts])
+    together = torch.cat(list(counts)).numpy()
     starts = [0, *accumulate(sizes[:-1])]
     sums = np.add.reduceat(together, starts, dtype=np.float64).tolist()
     return list(zip(sizes, sums, np.add.reduceat(together != 0, starts, dtype=np.float64).tolist(), strict=True))
@@ -180,6 +182,8 @@ def _histogram_columns(
     rows: Mapping[str, CallReading], owners: Owners, read: ParameterReadings
 ) -> dict[str, dict[str, tuple[Tensor, ...]]]:
     """Sampled values by histogram quantity and layer; none where nothing was read."""
+    if not (read.sampled or any(r.samples for r in rows.values())):
+        return {}
     columns = {
         "activation": {row: r.samples for row, r in rows.items()},
         "activation_grad": {row: r.gradient.samples if r.gradient else () for row, r in rows.items()},

@@ -523,15 +523,14 @@ class Probe:
         step.segment.append(call)
         if output is not None and call.followed:
             hook = functools.partial(self._recomputed_gradient_arrived, step, forward_pass, step.segment, call)
-            forward_pass.handles.append(output.register_hook(hook))
+            forward_pass.hook(output, hook)
 
     def _follow_gradient(
         self, step: _Step, forward_pass: ForwardPass, reading: CallReading, output: Tensor | None
     ) -> None:
         if output is not None and output.requires_grad and not reading.absence:
             reading.followed = True
-            hook = functools.partial(self._output_gradient_arrived, step, forward_pass, reading)
-            forward_pass.handles.append(output.register_hook(hook))
+            forward_pass.hook(output, functools.partial(self._output_gradient_arrived, step, forward_pass, reading))
 
     @_spares_the_training
     def _output_gradient_arrived(
@@ -614,11 +613,10 @@ class Probe:
 
     def _have_accumulated(self, step: _Step) -> bool:
         """Whether a backward pass has changed a `.grad`, or there is none that it could."""
-        targets = list(self._targets())
-        now = [(p.grad, before, version) for p, (before, version) in zip(targets, step.grads, strict=False)]
+        now = ((p.grad, before, version) for p, (before, version) in zip(self._targets(), step.grads, strict=False))
         if any(grad is not None and (grad is not before or grad._version != version) for grad, before, version in now):
             return True
-        return bool(step.recomputed) or not any(p.requires_grad for p in targets)
+        return bool(step.recomputed) or not any(p.requires_grad for p in self._targets())
 
 
 class NullProbe(AbstractContextManager["NullProbe"]):
@@ -683,8 +681,10 @@ class _Step:
         self.passes.add(self.open_pass)
 
     def unhook(self) -> None:
-        for handle in (*self.handles, *(handle for one in self.passes for handle in one.handles)):
+        for handle in self.handles:
             handle.remove()
+        for forward_pass in self.passes:
+            forward_pass.unhook()
 
     def backpropagate(self, arrived: list[tuple[ForwardPass, CallReading, GradientReading]]) -> None:
         """What a backward pass has brought belongs to this step, and the forward passes that it went through."""

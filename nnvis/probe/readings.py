@@ -6,9 +6,11 @@ and several passes before one optimizer step (micro-batches) are pooled.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
+from weakref import ref
 
 import torch
 from torch import Tensor, nn
@@ -24,10 +26,13 @@ from nnvis.probe.statistics import (
     count_nonfinite,
     moments,
     number,
+    place_of,
     saturated_count,
     squared_norm,
 )
 
+_Hook = Callable[[Tensor], Tensor | None]
+_OURS = -1  # among the hooks of a tensor, whose other keys count from 0
 CallKey = tuple[str, int]  # a layer's name, and which of its calls within one forward pass: 1, 2, ...
 
 
@@ -118,7 +123,26 @@ class ForwardPass:
     recursion: int = 0  # how many calls of the root run within the first
     backpropagated: bool = False
     handles: list[RemovableHandle] = field(default_factory=list)  # of the hooks on its outputs
+    hooks: list[ref[OrderedDict[int, _Hook]]] = field(default_factory=list)  # those of outputs that had none before
     inputs_nonfinite: dict[nn.Module, Number] = field(default_factory=dict)  # of those that run and work in place
+
+    def hook(self, output: Tensor, hook: _Hook) -> None:
+        """`output.register_hook`, which takes 3 µs more for checks and a handle."""
+        if output._backward_hooks is not None or output.grad_fn is None:
+            self.handles.append(output.register_hook(hook))
+            return
+        hooks = OrderedDict({_OURS: hook})
+        output._backward_hooks = hooks
+        output.grad_fn._register_hook_dict(output)
+        self.hooks.append(ref(hooks))
+
+    def unhook(self) -> None:
+        """No gradient of its outputs is waited for any more."""
+        for handle in self.handles:
+            handle.remove()
+        for known in self.hooks:
+            if (hooks := known()) is not None:
+                hooks.pop(_OURS, None)
 
     def next_call(self, layer: Layer) -> CallKey:
         call = self.calls[layer.name] = self.calls.get(layer.name, 0) + 1
@@ -154,13 +178,18 @@ def read_output(
 
     `arrived_nonfinite`: what was counted among the inputs before the layer ran, if it works in place.
     """
-    if output is None or not (output.is_floating_point() or output.is_complex()) or not output.numel():
-        return CallReading(layer, _absence(output))
-    x = output.detach()
-    if not x.is_cpu and not _is_plain(output):
-        return CallReading(layer, "no plain tensor")
+    if output is None:
+        return CallReading(layer, "non-tensor output")
     try:
-        found = moments(x)
+        place = place_of(output)
+        if not place and not (output.is_floating_point() or output.is_complex()):
+            return CallReading(layer, "non-float output")
+        if not output.numel():
+            return CallReading(layer, "empty output")
+        x = output if place else output.detach()
+        if not x.is_cpu and not _is_plain(output):
+            return CallReading(layer, "no plain tensor")
+        found = moments(x, place)
     except (RuntimeError, NotImplementedError):
         if _is_plain(output):
             raise
@@ -169,11 +198,11 @@ def read_output(
     if found.nonfinite.__class__ is not float or found.nonfinite:
         reading.inputs_nonfinite = nonfinite_among(inputs) if arrived_nonfinite is None else arrived_nonfinite
     if layer.nonlinearity and x.dim() > 0:
-        reading.active = active_counts(x, unit_dim_of(x, unit_dim), non_negative=layer.non_negative)
+        reading.active = active_counts(x, unit_dim_of(x, unit_dim), non_negative=layer.non_negative, place=place)
         if layer.bounds:
-            reading.saturated = saturated_count(x, layer.bounds)
+            reading.saturated = saturated_count(x, layer.bounds, place)
     if histogram:
-        reading.samples = (sample(x),)
+        reading.samples = (sample(x.detach()),)
     return reading
 
 
@@ -187,12 +216,6 @@ def _is_plain(x: Tensor) -> bool:
     """Whether its values can be looked at as an array."""
     odd = x.is_nested or x.is_meta or is_functorch_wrapped_tensor(x)
     return x.layout is torch.strided and not odd
-
-
-def _absence(output: Tensor | None) -> str:
-    if output is None:
-        return "non-tensor output"
-    return "empty output" if output.is_floating_point() or output.is_complex() else "non-float output"
 
 
 def read_gradient(gradient: Tensor, *, histogram: bool) -> GradientReading:

@@ -17,8 +17,10 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch import _foreach_norm as foreach_norm  # pyright: ignore[reportPrivateImportUsage]
+
+from nnvis.probe import native
 
 Number = float | Tensor
 
@@ -33,11 +35,33 @@ ROUNDING = 1e-10
 SATURATION_MARGIN = 0.03
 """Share of an activation's range, at either bound, that counts as saturated."""
 _PIECE = 2**17  # values
+_PLAIN = (Tensor, nn.Parameter)
 
 
 def looking_is_free(x: Tensor) -> bool:
     """Whether a value can be read without waiting for a device."""
     return x.is_cpu
+
+
+def place_of(x: Tensor) -> int:
+    """Where in memory the values of a tensor lie that the compiled kernels take (see native.py); 0 for any other.
+
+    They take plain float32 values one after another on the CPU, and not too many. Raises RuntimeError for a tensor that
+    has no values of its own (torch.func's).
+    """
+    if (
+        x.dtype is torch.float32
+        and looking_is_free(x)
+        and type(x) in _PLAIN
+        and x.layout is torch.strided
+        and 0 < x.numel() <= native.MOST
+        and not x.is_nested
+        and x.is_contiguous()
+        and not x.is_neg()
+        and native.kernels() is not None
+    ):
+        return x.data_ptr()
+    return 0
 
 
 class Moments(NamedTuple):
@@ -62,10 +86,18 @@ class Moments(NamedTuple):
         )
 
 
-def moments(x: Tensor) -> Moments:
-    """Moments of a non-empty tensor of any shape. NaN and Inf are counted, and make the other values NaN or Inf."""
+def moments(x: Tensor, place: int | None = None) -> Moments:
+    """Moments of a non-empty tensor of any shape. NaN and Inf are counted, and make the other values NaN or Inf.
+
+    `place`: `place_of(x)`, where that is known already.
+    """
     count = x.numel()
-    if x.dtype is torch.float32 and looking_is_free(x):
+    place = place_of(x) if place is None else place
+    if place:
+        mean, deviations, absmax = native.moments(place, count)
+        if absmax < math.inf:
+            return Moments(count, mean, deviations, absmax, 0.0)
+    elif x.dtype is torch.float32 and looking_is_free(x):
         values = x.reshape(-1)
         low, high = values.aminmax()
         mean, squares = values.sum().item() / count, values.dot(values).item()
@@ -75,7 +107,7 @@ def moments(x: Tensor) -> Moments:
             deviations = centred.dot(centred).item()
         if _LEAST_SQUARES < deviations > ROUNDING * squares and squares < _MOST_SQUARES:
             return Moments(count, mean, deviations, max(-low.item(), high.item()), 0.0)
-    values = _flat(x)
+    values = _flat(x.detach())
     count = values.numel()
     exact = values.to(widest(values))
     mean = exact.mean()
@@ -92,6 +124,8 @@ def moments(x: Tensor) -> Moments:
 
 def squared_norm(x: Tensor) -> Number:
     """Sum of the squares of a real tensor: NaN where it holds a NaN, Inf where an Inf, right for 1e-23 and for 1e20."""
+    if place := place_of(x):
+        return native.kernels().squares(place, x.numel())
     if x.dtype is torch.float32 and looking_is_free(x):
         values = x.reshape(-1)
         squares = values.dot(values).item()
@@ -101,10 +135,22 @@ def squared_norm(x: Tensor) -> Number:
     return number(torch.linalg.vector_norm(values, dtype=widest(values))) ** 2
 
 
-def norms(tensors: list[Tensor]) -> list[Number]:
-    """L2 norm of each of many tensors, in one call; right for 1e-23 and for 1e20."""
-    if not tensors:
-        return []
+def norms(tensors: list[Tensor], places: Sequence[int] | None = None) -> list[Number]:
+    """L2 norm of each of many tensors, in one call; right for 1e-23 and for 1e20.
+
+    `places`: `place_of` each, where that is known already.
+    """
+    places = [place_of(t) for t in tensors] if places is None else places
+    if not any(places):
+        return _norms(tensors) if tensors else []
+    found = iter(native.norms([*filter(None, places)], [t.numel() for t, p in zip(tensors, places, strict=True) if p]))
+    if all(places):
+        return [*found]
+    others = iter(norms([t for t, place in zip(tensors, places, strict=True) if not place]))
+    return [next(found if place else others) for place in places]
+
+
+def _norms(tensors: list[Tensor]) -> list[Number]:
     if not all(t.dtype is torch.float32 and t.is_cpu for t in tensors):
         real = [torch.view_as_real(t) if t.is_complex() else t for t in tensors]
         return [number(n) for n in foreach_norm(real, 2, dtype=widest(real[0]))]
@@ -121,8 +167,13 @@ def count_nonfinite(x: Tensor) -> Tensor:
     return x.numel() - torch.isfinite(x).sum()
 
 
-def active_counts(x: Tensor, unit_dim: int, *, non_negative: bool = False) -> Tensor:
+def active_counts(x: Tensor, unit_dim: int, *, non_negative: bool = False, place: int | None = None) -> Tensor:
     """(U,) how many of each unit's values are not exactly 0. A unit is an index of dimension `unit_dim`."""
+    place = place_of(x) if place is None else place
+    if place:
+        units, after = x.shape[unit_dim], x.shape[unit_dim + 1 :]
+        inner = after.numel() if after else 1
+        return native.active(place, x.numel() // (units * inner), units, inner)
     if unit_dim and x.is_cpu and x.numel() > _PIECE:
         return sum((_active_counts(part, unit_dim, non_negative) for part in pieces(x)), torch.zeros(()))
     return _active_counts(x, unit_dim, non_negative)
@@ -148,11 +199,15 @@ def _other_dims(dims: int, dim: int) -> tuple[int, ...]:
     return tuple(d for d in range(dims) if d != dim % dims)
 
 
-def saturated_count(x: Tensor, bounds: tuple[float, float]) -> Number:
+def saturated_count(x: Tensor, bounds: tuple[float, float], place: int | None = None) -> Number:
     """How many values lie within 3% of the range from either bound."""
     low, high = bounds
-    distance = _flat(x).sub((low + high) / 2).abs_()
-    return number(torch.ge(distance, (high - low) * (0.5 - SATURATION_MARGIN), out=distance).sum())
+    middle, far = (low + high) / 2, (high - low) * (0.5 - SATURATION_MARGIN)
+    place = place_of(x) if place is None else place
+    if place:
+        return float(native.kernels().away(place, x.numel(), middle, far))
+    distance = _flat(x).sub(middle).abs_()
+    return number(torch.ge(distance, far, out=distance).sum())
 
 
 def larger(a: Number, b: Number) -> Number:

@@ -56,7 +56,7 @@ class BestWeights:
     def _read(self, value: Any) -> Any:
         if not (isinstance(value, Tensor) and value.is_meta):
             return value
-        kept = torch.empty(value.shape, dtype=value.dtype)
+        kept = torch.empty(value.shape, dtype=value.dtype, device="cpu")
         self._file.readinto(_bytes_of(kept))
         return kept
 

@@ -22,6 +22,7 @@ import torch
 
 from nnvis.config import Config, dump_config, flatten
 from nnvis.errors import InputError
+from nnvis.probe.native import kernels
 from nnvis.record import write_json
 from nnvis.record.files import disk_errors
 from nnvis.record.summary import ENDED, run_status
@@ -98,7 +99,7 @@ def resumed_config(given: Config, saved: Config, directory: Path) -> Config:
 
 
 def environment(device: torch.device) -> dict[str, Any]:
-    """What a run's bits depend on beside its config, and how it was started."""
+    """What a run's bits depend on beside its config, the measured numbers' last digits too, and how it was started."""
     return {
         "nnvis": version("nnvis-trainer"),
         "python": platform.python_version(),
@@ -109,6 +110,7 @@ def environment(device: torch.device) -> dict[str, Any]:
         "device_name": device_name(device),
         "threads": torch.get_num_threads(),
         "cpus": os.cpu_count(),
+        "kernels": "torch" if kernels() is None else "compiled",
         "git_commit": _git_commit(),
         "command": sys.argv,
         "started": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from nnvis.probe import statistics
+from nnvis.probe import native, statistics
 from nnvis.probe.histograms import BINS, SAMPLE_SIZE, magnitude_counts, sample
 from nnvis.record.vocabulary import HISTOGRAM_EDGES
 
@@ -22,15 +22,24 @@ CASES = {
     "zeros": torch.zeros(4, 4),
     "constant": torch.full((6,), 0.3),
     "single": torch.tensor([2.5]),
+    "many": torch.randn(4099, generator=torch.Generator().manual_seed(8)),
+    "many, offset": 50 + torch.randn(4099, generator=torch.Generator().manual_seed(9)),
+    "many, huge": 1e25 * torch.randn(4099, generator=torch.Generator().manual_seed(10)),
+    "one of another size": torch.cat([torch.full((300,), 1e-25), torch.tensor([1e-3])]),
     "bf16": torch.randn(64, generator=torch.Generator().manual_seed(5)).bfloat16(),
     "float64": 1e-200 * torch.randn(64, dtype=torch.float64, generator=torch.Generator().manual_seed(6)),
     "transposed": torch.randn(8, 9, generator=torch.Generator().manual_seed(7)).T,
 }
 
 
-@pytest.fixture(params=["looking", "not looking"])
+@pytest.fixture(params=["compiled", "torch", "not looking"])
 def looking(request, monkeypatch):
-    """Both ways to compute: with the quick kernels and their checks, and as on a device that must not be waited for."""
+    """All ways to compute: the compiled kernels, torch's quick ones and their checks, and as on a device that must not
+    be waited for."""
+    if request.param == "compiled" and native.kernels() is None:
+        pytest.skip("no C compiler")
+    if request.param != "compiled":
+        monkeypatch.setattr(native, "kernels", lambda: None)
     if request.param == "not looking":
         monkeypatch.setattr(statistics, "looking_is_free", lambda x: False)
 
@@ -86,6 +95,8 @@ def test_units_and_saturation(looking):
     image = torch.zeros(2, 3, 4, 4)  # (N, C, H, W)
     image[0, 1, 2, 3] = 5.0
     assert statistics.active_counts(image, 1, non_negative=True).tolist() == [0, 1, 0]
+    near_the_bounds = torch.tensor([0.0, 0.02, 0.04, 0.5, 0.96, 0.98, 1.0])
+    assert float(statistics.saturated_count(near_the_bounds, (0.0, 1.0))) == 4
 
 
 @pytest.mark.parametrize("shape", [(5, 3, 120, 130), (2, 3, 300, 301), (1, 3, 400, 401), (3, 200_000), (200_000, 3)])
@@ -96,8 +107,6 @@ def test_active_counts_of_outputs_larger_than_a_piece(shape):
     others = tuple(d for d in range(len(shape)) if d != 1)
     assert counts.tolist() == np.count_nonzero(x.numpy(), axis=others).tolist()
     assert statistics.active_counts(-x, 1).tolist() == counts.tolist()
-    near_the_bounds = torch.tensor([0.0, 0.02, 0.04, 0.5, 0.96, 0.98, 1.0])
-    assert float(statistics.saturated_count(near_the_bounds, (0.0, 1.0))) == 4
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])

@@ -1,0 +1,109 @@
+"""kernels.c, compiled by the machine's own C compiler when it is first wanted; without one, torch's kernels do.
+
+if place := place_of(x):              # (statistics.py) of plain float32 values on the CPU, and not too many
+    mean, deviations, absmax = moments(place, x.numel())
+
+A call of torch's takes 3 µs for a small tensor, whatever it does, and twice that within a training step, which has just
+pushed its code out of the caches; all moments of 8,192 values take 2 µs here. What is compiled is kept in the user's
+cache folder. `NNVIS_NATIVE=0` does without.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import hashlib
+import os
+import platform
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from ctypes import c_double, c_float, c_int64, c_void_p
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+MOST = 2**17
+"""Values of a tensor: with more of them torch's kernels are as quick, and use all threads."""
+_FLAGS = ("-std=c11", "-O3", "-ffp-contract=off", "-shared", "-fPIC")
+_LONGEST_S = 30.0
+
+_ARGUMENTS: dict[str, tuple[Any, ...]] = {
+    "squares": (c_void_p, c_int64),
+    "moments": (c_void_p, c_int64, c_void_p),
+    "active": (c_void_p, c_int64, c_int64, c_int64, c_void_p),
+    "away": (c_void_p, c_int64, c_float, c_float),
+    "norms": (c_void_p, c_void_p, c_int64, c_void_p, c_void_p),
+    "distances": (c_void_p, c_void_p, c_int64, c_void_p, c_void_p),
+}
+_RESULTS = {"squares": c_double, "away": c_int64}
+_Three = c_double * 3
+
+
+@functools.cache
+def kernels() -> Any:
+    """The compiled functions; None where they cannot be had."""
+    if os.environ.get("NNVIS_NATIVE") == "0" or sys.platform == "win32":
+        return None
+    try:
+        library = ctypes.PyDLL(str(_compiled(Path(__file__).with_name("kernels.c"))))
+    except (OSError, RuntimeError, ValueError, subprocess.SubprocessError):  # no home, a CC that cannot be read, …
+        return None
+    for name, arguments in _ARGUMENTS.items():
+        function = getattr(library, name)
+        function.argtypes, function.restype = arguments, _RESULTS.get(name)
+    return library
+
+
+def _compiled(source: Path) -> Path:
+    """The library made of `source`, made where it is not there yet. Raises OSError and SubprocessError."""
+    compiler = shlex.split(os.environ.get("CC", "")) or [*filter(None, map(shutil.which, ("cc", "gcc", "clang")))][:1]
+    if not compiler:
+        raise FileNotFoundError("no C compiler")
+    made_of = (source.read_text(encoding="utf-8"), *compiler, platform.machine(), *_FLAGS)
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nnvis"
+    library = folder / f"kernels-{hashlib.sha256(repr(made_of).encode()).hexdigest()[:16]}.so"
+    if not library.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder) as unfinished:
+            made = Path(unfinished) / library.name
+            command = [*compiler, *_FLAGS, str(source), "-o", str(made), "-lm"]
+            subprocess.run(command, check=True, capture_output=True, timeout=_LONGEST_S)
+            made.replace(library)  # another process may have been as quick
+    return library
+
+
+def moments(place: int, size: int) -> tuple[float, float, float]:
+    """Mean, sum of squared deviations from it, and largest magnitude; not finite where a value is not."""
+    found = _Three()
+    kernels().moments(place, size, found)
+    return found[0], found[1], found[2]
+
+
+def active(place: int, outer: int, units: int, inner: int) -> Tensor:
+    """(U,) how many values of each unit are not 0, of values in the shape (outer, units, inner)."""
+    counts = torch.empty(units, dtype=torch.float32, device="cpu")
+    kernels().active(place, outer, units, inner, counts.data_ptr())
+    return counts
+
+
+def norms(places: Sequence[int], sizes: Sequence[int], copies: Tensor | None = None) -> list[float]:
+    """L2 norm of each of many tensors; `copies` (n,) takes their values, one after another."""
+    count = len(places)
+    found = (c_double * count)()
+    into = None if copies is None else copies.data_ptr()
+    kernels().norms((c_void_p * count)(*places), (c_int64 * count)(*sizes), count, into, found)
+    return list(found)
+
+
+def distances(places: Sequence[int], sizes: Sequence[int], copies: Tensor) -> list[float]:
+    """How far each of many tensors is from its copy, which is lost."""
+    count = len(places)
+    found = (c_double * count)()
+    kernels().distances((c_void_p * count)(*places), (c_int64 * count)(*sizes), count, copies.data_ptr(), found)
+    return list(found)
