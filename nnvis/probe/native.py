@@ -28,7 +28,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-MOST = 2**17
+MOST_VALUES = 2**17
 """Values of a tensor: with more of them torch's kernels are as quick, and use all threads."""
 _FLAGS = ("-std=c11", "-O3", "-ffp-contract=off", "-shared", "-fPIC")
 _LONGEST_S = 30.0
@@ -52,11 +52,11 @@ def kernels() -> Any:
         return None
     try:
         library = ctypes.PyDLL(str(_compiled(Path(__file__).with_name("kernels.c"))))
-    except (OSError, RuntimeError, ValueError, subprocess.SubprocessError):  # no home, a CC that cannot be read, …
-        return None
-    for name, arguments in _ARGUMENTS.items():
-        function = getattr(library, name)
-        function.argtypes, function.restype = arguments, _RESULTS.get(name)
+        for name, arguments in _ARGUMENTS.items():
+            function = getattr(library, name)
+            function.argtypes, function.restype = arguments, _RESULTS.get(name)
+    except (OSError, RuntimeError, ValueError, AttributeError, subprocess.SubprocessError):
+        return None  # no compiler, no home, no space; a CC that cannot be read, or makes something else
     return library
 
 
@@ -74,6 +74,8 @@ def _compiled(source: Path) -> Path:
             made = Path(unfinished) / library.name
             command = [*compiler, *_FLAGS, str(source), "-o", str(made), "-lm"]
             subprocess.run(command, check=True, capture_output=True, timeout=_LONGEST_S)
+            with made.open("rb") as file:
+                os.fsync(file.fileno())  # what is cut off would end every process that loads it
             made.replace(library)  # another process may have been as quick
     return library
 
@@ -87,9 +89,17 @@ def moments(place: int, size: int) -> tuple[float, float, float]:
 
 def active(place: int, outer: int, units: int, inner: int) -> Tensor:
     """(U,) how many values of each unit are not 0, of values in the shape (outer, units, inner)."""
-    counts = torch.empty(units, dtype=torch.float32, device="cpu")
+    counts = scratch(units)
     kernels().active(place, outer, units, inner, counts.data_ptr())
     return counts
+
+
+def scratch(size: int) -> Tensor:
+    """(size,) float32 for the kernels to write to. Raises RuntimeError where a mode makes tensors without memory."""
+    made = torch.empty(size, dtype=torch.float32, device="cpu")
+    if type(made) is not Tensor:
+        raise RuntimeError("no memory for what is measured: tensors are fake here")
+    return made
 
 
 def norms(places: Sequence[int], sizes: Sequence[int], copies: Tensor | None = None) -> list[float]:

@@ -37,7 +37,7 @@ class Before:
                 self._sizes.append(size)
             elif (p.is_floating_point() or p.is_complex()) and not p.is_meta:
                 self._large[i] = p
-        self._copies = torch.empty(sum(self._sizes), dtype=torch.float32, device="cpu")
+        self._copies = native.scratch(sum(self._sizes))
         small_norms = native.norms(self._places, self._sizes, self._copies) if self._small else ()
         large: list[Tensor] = [*self._large.values()]
         found = (*small_norms, *norms(large))
@@ -48,7 +48,7 @@ class Before:
     def distances(self) -> Readings:
         """Of each parameter from what it was; can be asked once."""
         now, large = [*self._small.values()], [*self._large.values()]
-        if [p.data_ptr() for p in now] == self._places and [p.numel() for p in now] == self._sizes:
+        if [place_of(p) for p in now] == self._places and [p.numel() for p in now] == self._sizes:
             moved = native.distances(self._places, self._sizes, self._copies) if now else ()
         else:  # the optimizer has put other tensors into them
             copies = zip(self._copies.split(self._sizes), now, strict=True)
@@ -82,13 +82,12 @@ class ParameterReadings:
         self.grad_norms: Readings = {}
         self.grad_nonfinite: Readings = {}
         self._grad_samples: dict[int, Tensor] = {}  # (m,)
-        self._read: dict[int, tuple[Tensor, int]] = {}  # gradients by position, and where they lie
 
     @torch.no_grad()
     def read_gradients(self, *, histogram: bool) -> None:
         """Read `.grad` at the end of a backward pass; a later pass of the same step has accumulated and replaces it."""
         grads = _gradients((i, p) for i, p in enumerate(self.parameters) if i not in self.clipped_norms)
-        found = self._norms_of(grads)
+        found = _norms_of(grads)
         handed_over = {i: norm for i, norm in self.grad_norms.items() if i in self.clipped_norms}  # to an optimizer
         self.grad_norms = dict(sorted((handed_over | found).items()))
         nonfinite = {i: nonfinite_given(norm, grads[i]) for i, norm in found.items()}
@@ -100,7 +99,7 @@ class ParameterReadings:
     def read_gradients_of(self, positions: Iterable[int], *, histogram: bool) -> None:
         """Of parameters that an optimizer is about to update while the backward pass goes on."""
         grads = _gradients((i, self.parameters[i]) for i in positions)
-        self.grad_norms |= self._norms_of(grads)
+        self.grad_norms |= _norms_of(grads)
         self.grad_nonfinite |= {i: nonfinite_given(self.grad_norms[i], grad) for i, grad in grads.items()}
         if histogram:
             self._sample(grads)
@@ -112,7 +111,6 @@ class ParameterReadings:
         self.weight_norms |= self._before.norms
         if gradients_are_there and self.grad_norms:
             self._read_clipped(self._before.norms)
-        self._read = {}  # no gradient is kept alive
 
     @torch.no_grad()
     def after_update(self, *, gradients_came: bool = False) -> None:
@@ -127,18 +125,7 @@ class ParameterReadings:
 
     def _read_clipped(self, positions: Iterable[int]) -> None:
         grads = _gradients((i, self.parameters[i]) for i in positions)
-        self.clipped_norms |= self._norms_of(grads)
-
-    def _norms_of(self, grads: Mapping[int, Tensor]) -> Readings:
-        """Where the values of a gradient lie is found out once, though most are read before and after clipping."""
-        places = []
-        for i, grad in grads.items():
-            known, place = self._read.get(i, (None, 0))
-            if known is not grad or grad.data_ptr() != place:
-                place = place_of(grad)
-                self._read[i] = grad, place
-            places.append(place)
-        return dict(zip(grads, norms([*grads.values()], places), strict=True))
+        self.clipped_norms |= _norms_of(grads)
 
     def _sample(self, grads: Mapping[int, Tensor]) -> None:
         sizes = self._sample_sizes
@@ -156,6 +143,10 @@ class ParameterReadings:
 
 def _gradients(parameters: Iterable[tuple[int, nn.Parameter]]) -> dict[int, Tensor]:
     return {i: gradient_values(p.grad) for i, p in parameters if p.grad is not None}
+
+
+def _norms_of(grads: Mapping[int, Tensor]) -> Readings:
+    return dict(zip(grads, norms([*grads.values()]), strict=True))
 
 
 def gradient_values(grad: Tensor) -> Tensor:

@@ -97,6 +97,7 @@ class Probe:
     step and then whenever `histogram_every` steps have passed. A `scaler` (torch.amp.GradScaler) is read, never
     touched: all gradients are recorded at their true scale. `spoilt` is handed what was measured of a forward pass that
     held NaN or Inf, as soon as it has ended: perhaps it is never backpropagated, and then no `write` tells of it.
+    `may_be_wrapped`: whether somebody may hold a `torch.compile`d wrapper of a part; to look for one takes 0.1 s.
     """
 
     def __init__(
@@ -112,6 +113,7 @@ class Probe:
         first_step: int = 0,
         scaler: torch.amp.GradScaler | None = None,
         spoilt: Write | None = None,
+        may_be_wrapped: bool = True,
     ) -> None:
         self.seconds = 0.0  # spent inside the probe
         self.failure = ""  # at which step it stopped before its time, and why
@@ -120,7 +122,7 @@ class Probe:
         self._model = model
         self._patterns = layers
         self._find_layers()
-        self._compiled = is_compiled(self._parts)
+        self._compiled, self._may_be_wrapped = is_compiled(self._parts), may_be_wrapped
         self._optimizers = list(optimizers)
         self._measures = every if callable(every) else lambda step: step % every == 0
         self._last_histogram: int | None = None
@@ -164,7 +166,7 @@ class Probe:
         for optimizer in self._optimizers:
             self._handles.append(optimizer.register_step_pre_hook(self._before_update))
             self._handles.append(optimizer.register_step_post_hook(self._after_update))
-        if not self._compiled:
+        if not self._compiled and self._may_be_wrapped:
             self._compiled = is_wrapped(self._parts)
         self._handles.append(register_module_module_registration_hook(self._became_part))
         self._handles.append(register_module_parameter_registration_hook(self._got_parameter))

@@ -54,7 +54,7 @@ def place_of(x: Tensor) -> int:
         and looking_is_free(x)
         and type(x) in _PLAIN
         and x.layout is torch.strided
-        and 0 < x.numel() <= native.MOST
+        and 0 < x.numel() <= native.MOST_VALUES
         and not x.is_nested
         and x.is_contiguous()
         and not x.is_neg()
@@ -135,12 +135,9 @@ def squared_norm(x: Tensor) -> Number:
     return number(torch.linalg.vector_norm(values, dtype=widest(values))) ** 2
 
 
-def norms(tensors: list[Tensor], places: Sequence[int] | None = None) -> list[Number]:
-    """L2 norm of each of many tensors, in one call; right for 1e-23 and for 1e20.
-
-    `places`: `place_of` each, where that is known already.
-    """
-    places = [place_of(t) for t in tensors] if places is None else places
+def norms(tensors: list[Tensor]) -> list[Number]:
+    """L2 norm of each of many tensors, in one call; right for 1e-23 and for 1e20."""
+    places = [place_of(t) for t in tensors]
     if not any(places):
         return _norms(tensors) if tensors else []
     found = iter(native.norms([*filter(None, places)], [t.numel() for t, p in zip(tensors, places, strict=True) if p]))

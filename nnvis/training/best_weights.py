@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from nnvis.errors import RunError
 from nnvis.record.files import disk_errors
 
 
@@ -28,21 +29,21 @@ class BestWeights:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._file: Any = None
-        self._kept: dict[str, Any] = {}  # by name: on the device `meta` what is in the file, in the file's order
+        self._kept: dict[str, Any] | None = None  # on the device `meta` what is in the file, in the file's order
 
     def keep(self, weights: Mapping[str, Any]) -> None:
-        """Copy them. Raises RunError (full disk) or InputError (read-only folder)."""
+        """Copy them. Raises RunError (full disk) or InputError (read-only folder), and then nothing is kept."""
+        self._kept = None
         with disk_errors(self._directory):
             if self._file is None:
-                self._file = tempfile.TemporaryFile(dir=self._directory)  # noqa: SIM115
+                self._file = tempfile.TemporaryFile(dir=self._directory, buffering=0)  # noqa: SIM115
                 weakref.finalize(self, self._file.close)  # and with that it is gone
             self._file.seek(0)
             self._kept = {name: self._written(value) for name, value in weights.items()}
-            self._file.flush()
 
     def read(self) -> dict[str, Any] | None:
         """What was kept last, on the CPU; None where nothing was."""
-        if self._file is None:
+        if self._kept is None:
             return None
         self._file.seek(0)
         return {name: self._read(value) for name, value in self._kept.items()}
@@ -50,14 +51,20 @@ class BestWeights:
     def _written(self, value: Any) -> Any:
         if not _is_plain(value):
             return value.detach().clone() if isinstance(value, Tensor) else value
-        self._file.write(_bytes_of(value.detach().cpu()))
+        left = _bytes_of(value.detach().cpu().resolve_conj().resolve_neg())
+        while len(left):
+            left = left[self._file.write(left) :]  # 2 GiB at a time
         return torch.empty_like(value, device="meta")
 
     def _read(self, value: Any) -> Any:
         if not (isinstance(value, Tensor) and value.is_meta):
             return value
         kept = torch.empty(value.shape, dtype=value.dtype, device="cpu")
-        self._file.readinto(_bytes_of(kept))
+        left = _bytes_of(kept)
+        while len(left):
+            if not (count := self._file.readinto(left)):
+                raise RunError(f"{self._directory}: the best weights, kept in a temporary file, are cut off")
+            left = left[count:]
         return kept
 
 

@@ -15,6 +15,7 @@ from contextlib import AbstractContextManager, suppress
 from nnvis.config import schema
 from nnvis.errors import InputError, RunError
 from nnvis.probe import NullProbe, Probe, coverage
+from nnvis.probe.untouched import only_reads_parameters
 from nnvis.record import EventLog, Measurement
 from nnvis.training.learner import Learner
 
@@ -39,6 +40,7 @@ class Recording(AbstractContextManager["Recording"]):
                 histogram_every=capture.histogram_every,
                 first_step=first_step,
                 scaler=learner.scaler,
+                may_be_wrapped=not only_reads_parameters(learner.model),  # not where all parts are torch's or nnvis's
             )
         self.say: Callable[[str], None] | None = None  # told once which layers are not seen, and why
         self._every = capture.every or SCALARS_EVERY

@@ -281,6 +281,12 @@ def test_a_note_is_a_warning_where_the_network_does_less_than_a_linear_map() -> 
     found = {f.symptom: f for f in diagnose(record((1.0, 0.9, 0.9, 0.8, 0.8), everywhere=VANISHING))}
     assert found["vanishing_gradients"].severity == "warning"
     assert found["underfitting"].causes[0] == "vanishing_gradients"
+    assert TREAT_CAUSES not in found["underfitting"].remedies  # a warning may not be all that there is
+
+
+def test_where_a_cause_is_an_error_it_is_to_be_treated_first() -> None:
+    found = {f.symptom: f for f in diagnose(record(STUCK, everywhere=VANISHING))}
+    assert found["not_learning"].remedies == (TREAT_CAUSES, *remedies("not_learning"))
 
 
 # ---------------------------------------------------------------- statistics

@@ -24,3 +24,8 @@ def test_diagnose_imports_no_torch(tmp_path: Path) -> None:
     assert told.returncode == 0, told.stderr
     assert "looked for and not found" in told.stdout
     assert told.stdout.splitlines()[-1] == "False"
+
+
+def test_diagnose_takes_a_run_or_its_directory(tmp_path: Path) -> None:
+    run = nnvis.train(parse_config(RUN), runs=tmp_path, quiet=True, figures=False)
+    assert nnvis.diagnose(str(run.path)) == nnvis.diagnose(run.path) == nnvis.diagnose(run)

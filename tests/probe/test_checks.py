@@ -743,6 +743,21 @@ def test_checks_are_due_often_at_first_and_seldom_later() -> None:
     assert due(dear, 4000) == [0]
 
 
+@pytest.mark.parametrize(("busy_s", "slept_s", "further"), [(1.0, 0.0, []), (0.0, 100.0, [10, 20])])
+def test_checks_are_spaced_by_what_they_take_of_the_processor(busy_s, slept_s, further, monkeypatch) -> None:
+    """On a busy machine a check takes long by the clock, and is as cheap as before."""
+    clock, processor = [0.0], [0.0]
+    monkeypatch.setattr("time.perf_counter", lambda: clock[0])
+    monkeypatch.setattr("time.process_time", lambda: processor[0])
+    schedule = Schedule()
+    assert schedule.due(0)
+    with schedule.timed(0):
+        clock[0] += busy_s + slept_s
+        processor[0] += busy_s
+    assert schedule.seconds == busy_s + slept_s
+    assert [step for step in range(1, 21) if schedule.due(step)] == further
+
+
 def test_a_plan_follows_from_the_length_and_the_batches_alone() -> None:
     short = plan_checks(400, 64, 1437)
     assert short.steps == (0, 40, 80, 200, 320, 400)

@@ -38,7 +38,7 @@ def test_moments_and_squares_of_any_values(values):
         assert not np.isfinite(squares)
         assert not absmax < np.inf
         return
-    assert squares == pytest.approx((exact**2).sum(), rel=1e-5)
+    assert squares == pytest.approx((exact**2).sum(), rel=1e-5, abs=0)
     assert absmax == np.abs(exact).max()
     size = np.abs(exact).max()
     assert mean == pytest.approx(exact.mean(), rel=1e-5, abs=1e-7 * size)
@@ -53,6 +53,24 @@ def test_active_values_of_units_in_any_dimension(unit_dim):
     others = tuple(d for d in range(3) if d != unit_dim)
     counts = native.active(place(x), outer, units, inner)
     assert counts.tolist() == np.count_nonzero(x.numpy(), axis=others).tolist()
+
+
+@needs_kernels
+def test_where_tensors_are_fake_nothing_is_written():
+    x, parameter = torch.ones(4, 5), nn.Parameter(torch.ones(6))
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        for measure in (lambda: native.active(place(x), 4, 5, 1), lambda: Before({0: parameter})):
+            with pytest.raises(RuntimeError, match="tensors are fake here"):
+                measure()
+
+
+@needs_kernels
+def test_a_parameter_that_is_turned_around_has_moved():
+    parameter = nn.Parameter(torch.arange(9.0).view(3, 3))
+    before = Before({0: parameter})
+    parameter.data = parameter.data.t()  # in the same memory
+    with torch.no_grad():
+        assert before.distances() == {0: pytest.approx(2 * (2**2 + 4**2 + 2**2) ** 0.5 / 2**0.5)}
 
 
 @needs_kernels
@@ -102,6 +120,7 @@ def test_a_parameter_that_gets_another_tensor_has_moved_to_it(compiled, monkeypa
     assert distances == pytest.approx({i: (p - was[i]).norm().item() for i, p in parameters.items()}, rel=1e-5)
 
 
+@needs_kernels
 def test_only_plain_blocks_of_float32_are_taken():
     with FakeTensorMode():
         fake = torch.randn(3)
@@ -118,11 +137,12 @@ def test_only_plain_blocks_of_float32_are_taken():
         torch._neg_view(torch.randn(3)),  # pyright: ignore[reportPrivateImportUsage]
         torch._efficientzerotensor(3),  # pyright: ignore[reportPrivateImportUsage]
         torch.randn(2, dtype=torch.complex64),
-        torch.randn(native.MOST + 1),
+        torch.randn(native.MOST_VALUES + 1),
     ]
     assert [place_of(x) for x in odd] == [0] * len(odd)
 
 
+@needs_kernels
 @pytest.mark.parametrize("transform", ["vmap", "grad"])
 def test_what_a_function_transform_wraps_has_no_place(transform):
     seen = []
@@ -153,7 +173,14 @@ def test_it_is_compiled_once_into_the_cache_folder(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     ("variable", "value"),
-    [("NNVIS_NATIVE", "0"), ("CC", "false"), ("CC", "/nowhere/cc"), ("XDG_CACHE_HOME", "/dev/null")],
+    [
+        ("NNVIS_NATIVE", "0"),
+        ("CC", "false"),
+        ("CC", "/nowhere/cc"),
+        ("CC", "'"),
+        ("CC", "cc -fvisibility=hidden"),
+        ("XDG_CACHE_HOME", "/dev/null"),
+    ],
 )
 def test_without_a_compiler_or_a_place_torch_computes(variable, value, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))

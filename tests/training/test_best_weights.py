@@ -20,6 +20,8 @@ WEIGHTS = {
     "nothing finite": torch.tensor([float("nan"), float("-inf")]),
     "parameter": nn.Parameter(torch.randn(2)),
     "sparse": torch.eye(3).to_sparse(),
+    "conjugated": torch.randn(3, dtype=torch.complex64).conj(),
+    "negated": torch._neg_view(torch.randn(3)),  # pyright: ignore[reportPrivateImportUsage]
     "extra state": {"k": 1},
 }
 
@@ -62,10 +64,22 @@ def test_nothing_is_left_behind(tmp_path):
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs Linux")
-def test_a_full_disk_is_one_line(tmp_path):
+@pytest.mark.parametrize("size", [1, 10_000])
+def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path, monkeypatch, size):
+    full = open("/dev/full", "r+b", buffering=0)  # noqa: SIM115 (closed with what keeps the weights)
+    monkeypatch.setattr("tempfile.TemporaryFile", lambda **place: full)
     best = BestWeights(tmp_path)
-    best.keep({})
-    best._file = open("/dev/full", "wb")  # noqa: SIM115
-    with best._file, pytest.raises(RunError, match="No space left on device; free some space"):
-        best.keep({"w": torch.ones(10_000)})
-    best._file = None
+    with pytest.raises(RunError, match="No space left on device; free some space"):
+        best.keep({"w": torch.ones(size)})
+    assert best.read() is None
+    del best
+    gc.collect()
+    assert full.closed
+
+
+def test_weights_that_are_cut_off_are_no_weights(tmp_path):
+    best = BestWeights(tmp_path)
+    best.keep({"w": torch.ones(1000)})
+    best._file.truncate(100)
+    with pytest.raises(RunError, match="cut off"):
+        best.read()
