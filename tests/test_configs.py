@@ -151,7 +151,7 @@ def test_vanishing_is_told_before_a_fifth_of_the_budget(tmp_path: Path, capfd: p
 @pytest.mark.timeout(3 * 3600)
 @pytest.mark.parametrize("name", [path.stem for path in CONFIGS])
 def test_ten_seeds_get_the_right_verdict(name: str, tmp_path: Path) -> None:
-    seeds = range(3 if name == "fashion_cnn" else 10)  # that one takes minutes
+    seeds = range(10)
     found = [errors(trained(name, [f"seed={seed}"], tmp_path / str(seed))) for seed in seeds]
     right = [
         symptoms(name) <= one and one <= symptoms(name) | (BY_THE_WAY if symptoms(name) else set()) for one in found
