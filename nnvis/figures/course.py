@@ -16,7 +16,6 @@ import numpy as np
 from nnvis.figures.facts import (
     best,
     first_nonfinite,
-    late,
     never_learned,
     overfitting_onset,
     running_median,
@@ -134,7 +133,8 @@ def verdict(curves: Curves) -> str:
     if len(val) < 3:
         return f"Validation loss {lowest} by {end}{quality}"
     if curves.onset is not None:
-        return f"Overfitting: validation loss is best at {when} ({lowest}), then rises to {number(late(val))}{quality}"
+        risen = number(last_finite(curves.val))  # as at the end of the curve
+        return f"Overfitting: validation loss is best at {when} ({lowest}), then rises to {risen}{quality}"
     if still_improving(val):
         return f"Still improving at {end}: validation loss {lowest}{quality}"
     return f"Validation loss levels off ({lowest} at {when} of {end.split()[-1]}){quality}"

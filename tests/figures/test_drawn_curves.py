@@ -36,7 +36,7 @@ OVERFIT = [2.0, 1.5, 1.0, 1.2, 1.3, 1.4, 1.5]
 def test_learning_curves_mark_the_onset_of_overfitting(make_run: MakeRun) -> None:
     fig = figures.learning_curves(curves_run(make_run(3), OVERFIT, TRAIN_LOSS, accuracy=True))
     loss, accuracy = fig.axes
-    assert title(fig) == "Overfitting: validation loss is best at epoch 3 (1), then rises to 1.4; best accuracy 90%"
+    assert title(fig) == "Overfitting: validation loss is best at epoch 3 (1), then rises to 1.5; best accuracy 90%"
     assert_allclose(lines(loss, "validation")[0].get_ydata(), OVERFIT)
     assert_allclose(lines(loss, "validation")[0].get_xdata(), np.arange(1, 8))
     assert_allclose(lines(loss, "train")[0].get_ydata(), TRAIN_LOSS)
