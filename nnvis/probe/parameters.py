@@ -37,8 +37,10 @@ class Before:
                 self._sizes.append(size)
             elif (p.is_floating_point() or p.is_complex()) and not p.is_meta:
                 self._large[i] = p
-        self._copies = native.scratch(sum(self._sizes))
-        small_norms = native.norms(self._places, self._sizes, self._copies) if self._small else ()
+        small_norms: Sequence[Number] = ()
+        if self._small:
+            self._copies = native.scratch(sum(self._sizes))
+            small_norms = native.norms(self._places, self._sizes, self._copies)
         large: list[Tensor] = [*self._large.values()]
         found = (*small_norms, *norms(large))
         self._clones = [p.clone() for p in large]
@@ -48,9 +50,10 @@ class Before:
     def distances(self) -> Readings:
         """Of each parameter from what it was; can be asked once."""
         now, large = [*self._small.values()], [*self._large.values()]
-        if [place_of(p) for p in now] == self._places and [p.numel() for p in now] == self._sizes:
-            moved = native.distances(self._places, self._sizes, self._copies) if now else ()
-        else:  # the optimizer has put other tensors into them
+        moved: Sequence[Number] = ()
+        if now and [place_of(p) for p in now] == self._places and [p.numel() for p in now] == self._sizes:
+            moved = native.distances(self._places, self._sizes, self._copies)
+        elif now:  # the optimizer has put other tensors into them
             copies = zip(self._copies.split(self._sizes), now, strict=True)
             moved = _norms_of_differences([copy.view_as(p) for copy, p in copies], now)
         moved_far = _norms_of_differences(self._clones, large)
