@@ -17,7 +17,7 @@ enum { LANES = 16, BLOCK = 256 };
 static const double LEAST = 1e-30, MOST = 1e37; /* sums of squares that float32 holds with room to spare */
 static const double CANCELLATION = 1e-2;        /* of variance to mean square, below which digits are lost */
 
-static double total(const float *lanes) {
+static double total(const double *lanes) {
     double sum = 0;
     for (int j = 0; j < LANES; j++) sum += lanes[j];
     return sum;
@@ -32,15 +32,15 @@ static double squares_in_double(const float *x, int64_t n, double mean) {
 /* Sum of squares: NaN where there is a NaN, Inf where there is an Inf. */
 WIDE double squares(const float *x, int64_t n) {
     const int64_t whole = n - n % LANES;
-    double sum = 0;
+    double totals[LANES] = {0};
     for (int64_t i = 0; i < whole;) {
         const int64_t end = i + BLOCK < whole ? i + BLOCK : whole;
         float lanes[LANES] = {0};
         for (; i < end; i += LANES)
             for (int j = 0; j < LANES; j++) lanes[j] += x[i + j] * x[i + j];
-        sum += total(lanes);
+        for (int j = 0; j < LANES; j++) totals[j] += lanes[j];
     }
-    sum += squares_in_double(x + whole, n - whole, 0);
+    const double sum = total(totals) + squares_in_double(x + whole, n - whole, 0);
     return sum > LEAST && sum < MOST ? sum : squares_in_double(x, n, 0);
 }
 
@@ -48,22 +48,25 @@ WIDE double squares(const float *x, int64_t n) {
 WIDE void moments(const float *x, int64_t n, double *found) {
     const int64_t whole = n - n % LANES;
     int32_t largest[LANES] = {0}, most = 0; /* the bits of magnitudes are in the order of magnitudes, NaN last */
-    double sum = 0, squared = 0;
+    double sums[LANES] = {0}, squares[LANES] = {0};
     for (int64_t i = 0; i < whole;) {
         const int64_t end = i + BLOCK < whole ? i + BLOCK : whole;
-        float sums[LANES] = {0}, squares[LANES] = {0};
+        float lanes[LANES] = {0}, squared_lanes[LANES] = {0};
         for (; i < end; i += LANES)
             for (int j = 0; j < LANES; j++) {
                 int32_t bits;
                 memcpy(&bits, x + i + j, sizeof bits);
                 bits &= INT32_MAX;
                 largest[j] = bits > largest[j] ? bits : largest[j];
-                sums[j] += x[i + j];
-                squares[j] += x[i + j] * x[i + j];
+                lanes[j] += x[i + j];
+                squared_lanes[j] += x[i + j] * x[i + j];
             }
-        sum += total(sums);
-        squared += total(squares);
+        for (int j = 0; j < LANES; j++) {
+            sums[j] += lanes[j];
+            squares[j] += squared_lanes[j];
+        }
     }
+    double sum = total(sums), squared = total(squares);
     for (int64_t i = whole; i < n; i++) {
         int32_t bits;
         memcpy(&bits, x + i, sizeof bits);

@@ -102,18 +102,39 @@ def scratch(size: int) -> Tensor:
     return made
 
 
-def norms(places: Sequence[int], sizes: Sequence[int], copies: Tensor | None = None) -> list[float]:
-    """L2 norm of each of many tensors; `copies` (n,) takes their values, one after another."""
-    count = len(places)
-    found = (c_double * count)()
-    into = None if copies is None else copies.data_ptr()
-    kernels().norms((c_void_p * count)(*places), (c_int64 * count)(*sizes), count, into, found)
-    return list(found)
+class Places:
+    """Where the values of several tensors lie in memory, as the kernels take it; to be used while that is so."""
 
+    def __init__(self, tensors: Sequence[Tensor], places: Sequence[int]) -> None:
+        """`places`: what `place_of` says of each."""
+        self.tensors, self.sizes = tensors, [t.numel() for t in tensors]
+        self._known = [*zip(tensors, places, self.sizes, strict=True)]
+        count = len(places)
+        self._of_values, self._of_sizes, self._count = (
+            (c_void_p * count)(*places),
+            (c_int64 * count)(*self.sizes),
+            count,
+        )
 
-def distances(places: Sequence[int], sizes: Sequence[int], copies: Tensor) -> list[float]:
-    """How far each of many tensors is from its copy, which is lost."""
-    count = len(places)
-    found = (c_double * count)()
-    kernels().distances((c_void_p * count)(*places), (c_int64 * count)(*sizes), count, copies.data_ptr(), found)
-    return list(found)
+    @property
+    def unchanged(self) -> bool:
+        """Whether the values of these tensors, of which the place was known, still lie there."""
+        for tensor, place, size in self._known:
+            if tensor.data_ptr() != place or tensor.numel() != size or not tensor.is_contiguous():
+                return False
+            if tensor.dtype is not torch.float32:
+                return False
+        return True
+
+    def norms(self, copies: Tensor | None = None) -> list[float]:
+        """L2 norm of each; `copies` (n,) takes the values of all, one after another."""
+        found = (c_double * self._count)()
+        into = None if copies is None else copies.data_ptr()
+        kernels().norms(self._of_values, self._of_sizes, self._count, into, found)
+        return found[:]
+
+    def distances(self, copies: Tensor) -> list[float]:
+        """How far each is from its copy, which is lost."""
+        found = (c_double * self._count)()
+        kernels().distances(self._of_values, self._of_sizes, self._count, copies.data_ptr(), found)
+        return found[:]

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from nnvis.probe import native
 from nnvis.probe.histograms import sample
 from nnvis.probe.readings import nonfinite_given
-from nnvis.probe.statistics import Number, norms, place_of
+from nnvis.probe.statistics import Norms, Number, place_of
 
 Readings = dict[int, Number]  # by the parameter's position in the model's list
 
@@ -21,61 +21,83 @@ have just left, which all of them in one piece would not."""
 
 
 class Before:
-    """What parameters were before an update: their norms, and how far each of them is from there at present."""
+    """What parameters were before an update: their norms, and how far each of them is from there after it.
+
+    Made once and used at every measured step, so that their places in memory are looked up once.
+    """
 
     def __init__(self, parameters: Mapping[int, nn.Parameter]) -> None:
         """By position. Those without values that have a size (integers, on `meta`) are left out."""
-        self._small: dict[int, nn.Parameter] = {}
-        self._places: list[int] = []  # of these
-        self._sizes: list[int] = []
-        self._large: dict[int, nn.Parameter] = {}
-        for i, p in parameters.items():
-            place, size = place_of(p), p.numel()
-            if place and size <= _MOST_COPIED:
-                self._small[i] = p
-                self._places.append(place)
-                self._sizes.append(size)
-            elif (p.is_floating_point() or p.is_complex()) and not p.is_meta:
-                self._large[i] = p
-        small_norms: Sequence[Number] = ()
-        if self._small:
-            self._copies = native.scratch(sum(self._sizes))
-            small_norms = native.norms(self._places, self._sizes, self._copies)
-        large: list[Tensor] = [*self._large.values()]
-        found = (*small_norms, *norms(large))
-        self._clones = [p.clone() for p in large]
-        together = dict(zip((*self._small, *self._large), found, strict=True))
-        self.norms: Readings = {i: together[i] for i in parameters if i in together} if large else together
+        self._parameters = parameters
+        self._sort()
+
+    def _sort(self) -> None:
+        """Into those that the kernels take, and those that torch does."""
+        placed = {i: place for i, p in self._parameters.items() if p.numel() <= _MOST_COPIED and (place := place_of(p))}
+        small = [self._parameters[i] for i in placed]
+        self._places = native.Places(small, [*placed.values()]) if placed else None
+        large = {i: p for i, p in self._parameters.items() if i not in placed and _has_size(p)}
+        self._large: list[Tensor] = [*large.values()]
+        self.positions = [*placed, *large]
+        self._copies = native.scratch(sum(self._places.sizes)) if self._places else None
+        self._clones: list[Tensor] = []
+
+    def remember(self) -> Readings:
+        """Their norms at present, from where distances will be measured."""
+        if self._places and not self._places.unchanged:
+            self._sort()
+        small = self._places.norms(self._copies) if self._places else ()
+        self._clones = [p.clone() for p in self._large]
+        return self._by_position(small, Norms().of(self._large))
 
     def distances(self) -> Readings:
-        """Of each parameter from what it was; can be asked once."""
-        now, large = [*self._small.values()], [*self._large.values()]
-        moved: Sequence[Number] = ()
-        if now and [place_of(p) for p in now] == self._places and [p.numel() for p in now] == self._sizes:
-            moved = native.distances(self._places, self._sizes, self._copies)
-        elif now:  # the optimizer has put other tensors into them
-            copies = zip(self._copies.split(self._sizes), now, strict=True)
-            moved = _norms_of_differences([copy.view_as(p) for copy, p in copies], now)
-        moved_far = _norms_of_differences(self._clones, large)
-        return dict(zip((*self._small, *self._large), (*moved, *moved_far), strict=True))
+        """Of each parameter from what it was when they were remembered last; can be asked once."""
+        clones, self._clones = self._clones, []
+        small: Sequence[Number] = ()
+        if self._places and self._copies is not None:
+            if self._places.unchanged:
+                small = self._places.distances(self._copies)
+            else:  # the optimizer has put other tensors into them
+                now = self._places.tensors
+                copies = zip(self._copies.split(self._places.sizes), now, strict=True)
+                small = _norms_of_differences([copy.view_as(p) for copy, p in copies], now)
+        return self._by_position(small, _norms_of_differences(clones, self._large))
+
+    def _by_position(self, small: Sequence[Number], large: Sequence[Number]) -> Readings:
+        found = dict(zip(self.positions, (*small, *large), strict=True))
+        return found if not large else dict(sorted(found.items()))
+
+
+def _has_size(p: Tensor) -> bool:
+    return (p.is_floating_point() or p.is_complex()) and not p.is_meta
 
 
 def _norms_of_differences(before: list[Tensor], now: Sequence[Tensor]) -> list[Number]:
     """The differences take the place of what was before."""
     if before:
-        torch._foreach_sub_(before, list(now))  # pyright: ignore[reportPrivateImportUsage]
-    return norms(before)
+        torch._foreach_sub_(before, [*now])  # pyright: ignore[reportPrivateImportUsage]
+    return Norms().of(before)
 
 
 class ParameterReadings:
     """Of one step. Gradients are scaled as they came, if a GradScaler scales."""
 
-    def __init__(self, parameters: Sequence[nn.Parameter], sample_sizes: Mapping[int, int]) -> None:
-        """`sample_sizes`: by position, how many values of a gradient go into its layer's histogram."""
+    def __init__(
+        self,
+        parameters: Sequence[nn.Parameter],
+        sample_sizes: Mapping[int, int],
+        known: dict[tuple[int, ...], Before] | None = None,
+    ) -> None:
+        """`sample_sizes`: by position, how many values of a gradient go into its layer's histogram.
+
+        `known`: what was made at earlier steps, by the positions of each optimizer's parameters.
+        """
         self.count = len(parameters)
         self.parameters = parameters
         self._sample_sizes = sample_sizes
-        self._before = Before({})
+        self._known = {} if known is None else known
+        self._before: Before | None = None
+        self._norms = Norms()  # of gradients
         self.weight_norms: Readings = {}  # before the update
         self.update_norms: Readings = {}
         self.clipped_norms: Readings = {}  # of the gradients as the optimizer got them
@@ -90,11 +112,13 @@ class ParameterReadings:
     def read_gradients(self, *, histogram: bool) -> None:
         """Read `.grad` at the end of a backward pass; a later pass of the same step has accumulated and replaces it."""
         grads = _gradients((i, p) for i, p in enumerate(self.parameters) if i not in self.clipped_norms)
-        found = _norms_of(grads)
-        handed_over = {i: norm for i, norm in self.grad_norms.items() if i in self.clipped_norms}  # to an optimizer
-        self.grad_norms = dict(sorted((handed_over | found).items()))
+        found = self._norms_of(grads)
         nonfinite = {i: nonfinite_given(norm, grads[i]) for i, norm in found.items()}
-        self.grad_nonfinite = {i: nonfinite[i] if i in found else self.grad_nonfinite[i] for i in self.grad_norms}
+        if self.clipped_norms:  # of what was handed over to an optimizer
+            handed_over = [i for i in self.grad_norms if i in self.clipped_norms]
+            found = dict(sorted(({i: self.grad_norms[i] for i in handed_over} | found).items()))
+            nonfinite = {i: nonfinite[i] if i in nonfinite else self.grad_nonfinite[i] for i in found}
+        self.grad_norms, self.grad_nonfinite = found, nonfinite
         if histogram:
             self._sample(grads)
 
@@ -102,7 +126,7 @@ class ParameterReadings:
     def read_gradients_of(self, positions: Iterable[int], *, histogram: bool) -> None:
         """Of parameters that an optimizer is about to update while the backward pass goes on."""
         grads = _gradients((i, self.parameters[i]) for i in positions)
-        self.grad_norms |= _norms_of(grads)
+        self.grad_norms |= self._norms_of(grads)
         self.grad_nonfinite |= {i: nonfinite_given(self.grad_norms[i], grad) for i, grad in grads.items()}
         if histogram:
             self._sample(grads)
@@ -110,25 +134,35 @@ class ParameterReadings:
     @torch.no_grad()
     def before_update(self, positions: Iterable[int], *, gradients_are_there: bool = True) -> None:
         """Remember where these parameters are, and what is left of their gradients after clipping."""
-        self._before = Before({i: self.parameters[i] for i in positions})
-        self.weight_norms |= self._before.norms
+        key = tuple(positions)
+        if key not in self._known:
+            self._known[key] = Before({i: self.parameters[i] for i in key})
+        self._before = self._known[key]
+        found = self._before.remember()
+        self.weight_norms |= found
         if gradients_are_there and self.grad_norms:
-            self._read_clipped(self._before.norms)
+            self._read_clipped(found)
 
     @torch.no_grad()
     def after_update(self, *, gradients_came: bool = False) -> None:
-        """Measure how far each of them moved; the copies are let go.
+        """Measure how far each of them moved.
 
         `gradients_came` during the update, from a closure: what clipping left of them is still there.
         """
+        if self._before is None:
+            return
         if gradients_came:
-            self._read_clipped(self._before.norms)
+            self._read_clipped(self._before.positions)
         self.update_norms |= self._before.distances()
-        self._before = Before({})
+        self._before = None
 
     def _read_clipped(self, positions: Iterable[int]) -> None:
         grads = _gradients((i, self.parameters[i]) for i in positions)
-        self.clipped_norms |= _norms_of(grads)
+        self.clipped_norms |= self._norms_of(grads)
+        self._norms.forget()
+
+    def _norms_of(self, grads: Mapping[int, Tensor]) -> Readings:
+        return dict(zip(grads, self._norms.of([*grads.values()]), strict=True))
 
     def _sample(self, grads: Mapping[int, Tensor]) -> None:
         sizes = self._sample_sizes
@@ -145,11 +179,8 @@ class ParameterReadings:
 
 
 def _gradients(parameters: Iterable[tuple[int, nn.Parameter]]) -> dict[int, Tensor]:
-    return {i: gradient_values(p.grad) for i, p in parameters if p.grad is not None}
-
-
-def _norms_of(grads: Mapping[int, Tensor]) -> Readings:
-    return dict(zip(grads, norms([*grads.values()]), strict=True))
+    there = {i: grad for i, p in parameters if (grad := p.grad) is not None}
+    return {i: gradient_values(grad) if grad.is_sparse else grad for i, grad in there.items()}
 
 
 def gradient_values(grad: Tensor) -> Tensor:

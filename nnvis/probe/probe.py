@@ -47,7 +47,7 @@ from nnvis.probe.formulas import Owners
 from nnvis.probe.histograms import SAMPLE_SIZE
 from nnvis.probe.layers import Layer, find_layers, first_tensor, is_compiled, is_wrapped, is_wrapper, unit_dim
 from nnvis.probe.measuring import Pending, Scales, measurements
-from nnvis.probe.parameters import ParameterReadings, gradient_values
+from nnvis.probe.parameters import Before, ParameterReadings, gradient_values
 from nnvis.probe.readings import (
     CallKey,
     CallReading,
@@ -150,6 +150,7 @@ class Probe:
         self._changed = False  # whether it has got others since
         self._parameters = list(self._model.parameters())
         self._positions = {id(p): position for position, p in enumerate(self._parameters)}
+        self._before: dict[tuple[int, ...], Before] = {}
         self._layers = find_layers(self._model, self._patterns)
         self._sample_sizes = {
             self._positions[id(p)]: math.ceil(
@@ -287,7 +288,8 @@ class Probe:
             self._find_layers()
         self._compiled = self._compiled or is_compiled(self._parts)
         due = self._histograms and self._histogram_is_due()
-        self._current = _Step(ParameterReadings(self._parameters, self._sample_sizes), histogram=due)
+        parameters = ParameterReadings(self._parameters, self._sample_sizes, self._before)
+        self._current = _Step(parameters, histogram=due)
         self._hook(self._current)
 
     def _hook(self, step: _Step) -> None:
@@ -328,7 +330,7 @@ class Probe:
             self._end_step()
             return
         self._find_layers()
-        step.parameters = ParameterReadings(self._parameters, self._sample_sizes)
+        step.parameters = ParameterReadings(self._parameters, self._sample_sizes, self._before)
         step.by_parameters = None  # new ones were not looked at
 
     def _end_step(self) -> None:
