@@ -12,14 +12,11 @@ import numpy as np
 
 from nnvis.probe.layers import Layer
 from nnvis.probe.parameters import ParameterReadings, Readings
-from nnvis.probe.readings import CallReading
-from nnvis.record.vocabulary import ABSENCE_REASONS, BoolArray, FloatArray, IntArray
+from nnvis.probe.readings import CODES, CallReading
+from nnvis.record.vocabulary import BoolArray, FloatArray, IntArray
 
 GREW = 1.001
 """A gradient whose norm is more than this times what was read has been added to since: that is no clipping."""
-CALL_SUMS = 15
-"""Numbers that are sent of each layer call."""
-CODES = {reason: code for code, reason in enumerate(ABSENCE_REASONS)}
 
 
 class Block(NamedTuple):

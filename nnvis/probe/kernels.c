@@ -111,6 +111,31 @@ WIDE int64_t away(const float *x, int64_t n, float middle, float far) {
     return count;
 }
 
+/* All that is read of an output of the shape (outer, units, inner), into `sums`, whose order is that of statistics.py: of
+   its units where there are `counts` to fill, of its ends where `far` is above 0. Returns whether all values are finite;
+   where they are not nothing is said. */
+int output(const float *x, int64_t outer, int64_t units, int64_t inner, double middle, double far, float *counts,
+           double *sums) {
+    const int64_t n = outer * units * inner;
+    moments(x, n, sums + 1);
+    if (!isfinite(sums[3])) return 0;
+    sums[0] = n;
+    sums[4] = sums[9] = sums[13] = sums[14] = 0;
+    sums[5] = sums[10] = 1;
+    sums[6] = sums[7] = sums[8] = sums[11] = sums[12] = NAN;
+    if (counts) {
+        active(x, outer, units, inner, counts);
+        sums[5] = units;
+        sums[6] = sums[7] = 0;
+        for (int64_t u = 0; u < units; u++) {
+            sums[6] += counts[u];
+            sums[7] += counts[u] != 0;
+        }
+    }
+    if (far > 0) sums[8] = away(x, n, middle, far);
+    return 1;
+}
+
 /* Of several tensors at a time: their norms, and their values one after another in `copies` (where that is not null). */
 void norms(const float *const *tensors, const int64_t *sizes, int64_t count, float *copies, double *found) {
     for (int64_t t = 0; t < count; t++) {

@@ -13,14 +13,14 @@ from functools import cached_property
 from itertools import accumulate, chain, groupby
 
 import numpy as np
-import torch
 from torch import Tensor
 
-from nnvis.probe.formulas import CALL_SUMS, CODES, Owners, call_quantities, gradient_scalars, parameter_quantities
+from nnvis.probe.formulas import Owners, call_quantities, gradient_scalars, parameter_quantities
 from nnvis.probe.histograms import magnitude_counts
+from nnvis.probe.native import Row
 from nnvis.probe.parameters import ParameterReadings, Readings
 from nnvis.probe.readings import CallReading
-from nnvis.probe.statistics import Number, looking_is_free, number, widest
+from nnvis.probe.statistics import MEAN, NO_SUMS, Number, Sums
 from nnvis.probe.transfer import Transfer
 from nnvis.record.vocabulary import FloatArray, LayerCounts, LayerValues, Measurement
 
@@ -54,17 +54,15 @@ class Pending:
         self.rows, self.owners, self.read = rows, owners, read
         self.scales, self.scalars = scales, scalars
         self.frozen = owners.frozen() if len(read.grad_norms) < read.count else owners.none
-        counts = {row: r.active for row, r in rows.items() if r.active is not None}
-        self._active = dict(zip(counts, active_sums(list(counts.values())), strict=True))
         for reading in rows.values():
-            reading.active = None  # small tensors that live on would keep the allocator from giving back large ones
+            reading.counts = None  # small tensors that live on would keep the allocator from giving back large ones
         self._histograms = _histogram_columns(rows, owners, read)
         self._on_device = any(issubclass(kind, Tensor) for kind in self._kinds())
         self.under_way = self._on_device and any([self._numbers.under_way, self._samples.under_way])  # both start now
 
     def _kinds(self) -> set[type]:
         """If all of these are float, so is everything that was read: looking was free everywhere."""
-        kinds = {type(reading.moments.mean) for reading in self.rows.values() if reading.moments}
+        kinds = {type(reading.sums[MEAN]) for reading in self.rows.values()}
         for numbers in (self.read.grad_norms.values(), self.read.weight_norms.values(), self.scalars.values()):
             kinds.update(map(type, numbers))
         return kinds | {type(self.scales.backward), type(self.scales.optimizer)}
@@ -73,11 +71,12 @@ class Pending:
         """(n,) everything that was read, in one row. The device is waited for here."""
         if self._on_device:
             return self._numbers.floats()
-        return np.fromiter(chain.from_iterable(self.groups), np.float64)
+        calls = b"".join([sums if isinstance(sums, Row) else Row(*sums) for sums in self.calls])
+        return np.concatenate([np.frombuffer(calls), np.fromiter(chain.from_iterable(self.groups), np.float64)])
 
     @cached_property
     def _numbers(self) -> Transfer:
-        return Transfer([value for group in self.groups for value in group])
+        return Transfer([*chain.from_iterable(self.calls), *chain.from_iterable(self.groups)])
 
     @property
     def layout(self) -> Hashable:
@@ -86,12 +85,15 @@ class Pending:
         return tuple(self.rows), id(self.owners), tuple(self.scalars), *read
 
     @property
+    def calls(self) -> list[Sums]:
+        """The first part of that row: layer calls."""
+        return [reading.sums for reading in self.rows.values()]
+
+    @property
     def groups(self) -> list[Sequence[Number]]:
-        """The parts of that row: layer calls, five of parameters, scalars, scales."""
-        sums = (_call_sums(reading, self._active.get(row)) for row, reading in self.rows.items())
-        calls = [*chain.from_iterable(sums)]
+        """The other parts: five of parameters, scalars, scales."""
         parameters = ([*readings.values()] for readings in _parameter_sums(self.read))
-        return [calls, *parameters, [*self.scalars.values()], [self.scales.backward, self.scales.optimizer]]
+        return [*parameters, [*self.scalars.values()], [self.scales.backward, self.scales.optimizer]]
 
     @cached_property
     def _samples(self) -> Transfer:
@@ -119,9 +121,9 @@ def measurements(steps: Iterable[Pending]) -> Iterator[Measurement]:
 def _measurements(steps: list[Pending]) -> Iterator[Measurement]:
     """Of T steps with one layout."""
     first, numbers = steps[0], np.array([step.numbers() for step in steps])
-    ends = [*accumulate(len(group) for group in first.groups)]
+    ends = [*accumulate(map(len, first.groups), initial=len(NO_SUMS) * len(first.rows))]
     calls, *parameters, scalars, scales = np.split(numbers, ends[:-1], axis=1)
-    blocks = call_quantities(first.rows, calls.reshape(len(steps), -1, CALL_SUMS), scales[:, :1])
+    blocks = call_quantities(first.rows, calls.reshape(len(steps), -1, len(NO_SUMS)), scales[:, :1])
     if first.owners.layers:
         frozen = np.array([step.frozen for step in steps])
         blocks |= parameter_quantities(first.owners, first.read, parameters, scales[:, :1], frozen)
@@ -143,37 +145,6 @@ def _measurements(steps: list[Pending]) -> Iterator[Measurement]:
 # ---------------------------------------------------------------- what is sent to the host
 
 
-def _call_sums(reading: CallReading, active: tuple[Number, ...] | None) -> tuple[Number, ...]:
-    """What `call_quantities` makes its quantities of."""
-    read, grad = reading.moments, reading.gradient
-    nan = np.nan
-    return (
-        *(read or _NOTHING[:5]),
-        *(active or _NOTHING[:3]),
-        nan if reading.saturated is None else reading.saturated,
-        reading.inputs_nonfinite,
-        *((grad.count, grad.squares, grad.nonfinite) if grad else _NOTHING[:3]),
-        0 if read else CODES[reading.absence or "not measured"],
-        0 if grad else CODES[reading.absence or reading.gradient_absence or "no gradient"],
-    )
-
-
-def active_sums(counts: Sequence[Tensor]) -> list[tuple[Number, ...]]:
-    """Of the (U,) counts of the units of each of several layers: U, their sum, and how many are not 0."""
-    if not all(map(looking_is_free, counts)):
-        return [(c.numel(), c.sum(dtype=widest(c)), number(torch.count_nonzero(c))) for c in counts]
-    if not counts:
-        return []
-    sizes = [c.numel() for c in counts]
-    together = torch.cat(list(counts)).numpy()
-    starts = [0, *accumulate(sizes[:-1])]
-    sums = np.add.reduceat(together, starts, dtype=np.float64).tolist()
-    return list(zip(sizes, sums, np.add.reduceat(together != 0, starts, dtype=np.float64).tolist(), strict=True))
-
-
-_NOTHING = (1, np.nan, np.nan, np.nan, np.nan)
-
-
 def _parameter_sums(read: ParameterReadings) -> tuple[Readings, ...]:
     return read.grad_norms, read.grad_nonfinite, read.weight_norms, read.update_norms, read.clipped_norms
 
@@ -186,7 +157,7 @@ def _histogram_columns(
         return {}
     columns = {
         "activation": {row: r.samples for row, r in rows.items()},
-        "activation_grad": {row: r.gradient.samples if r.gradient else () for row, r in rows.items()},
+        "activation_grad": {row: r.grad_samples for row, r in rows.items()},
         "grad": {name: read.grad_samples(positions) for name, positions in owners.own.items()},
     }
     return {quantity: column for quantity, column in columns.items() if any(column.values())}

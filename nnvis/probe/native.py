@@ -1,7 +1,7 @@
 """kernels.c, compiled by the machine's own C compiler when it is first wanted; without one, torch's kernels do.
 
 if place := place_of(x):              # (statistics.py) of plain float32 values on the CPU, and not too many
-    mean, deviations, absmax = moments(place, x.numel())
+    sums, counts = output(place, x.shape, x.numel(), 1, 0.0, 0.0)
 
 A call of torch's takes 3 µs for a small tensor, whatever it does, and twice that within a training step, which has just
 pushed its code out of the caches; all moments of 8,192 values take 2 µs here. What is compiled is kept in the user's
@@ -13,6 +13,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import hashlib
+import math
 import os
 import platform
 import shlex
@@ -21,7 +22,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
-from ctypes import c_double, c_float, c_int64, c_void_p
+from ctypes import Array, c_double, c_float, c_int, c_int64, c_void_p
 from pathlib import Path
 from typing import Any
 
@@ -36,13 +37,12 @@ _LONGEST_S = 30.0
 _ARGUMENTS: dict[str, tuple[Any, ...]] = {
     "squares": (c_void_p, c_int64),
     "moments": (c_void_p, c_int64, c_void_p),
-    "active": (c_void_p, c_int64, c_int64, c_int64, c_void_p),
-    "away": (c_void_p, c_int64, c_float, c_float),
+    "output": (c_void_p, c_int64, c_int64, c_int64, c_double, c_double, c_void_p, c_void_p),
     "norms": (c_void_p, c_void_p, c_int64, c_void_p, c_void_p),
     "distances": (c_void_p, c_void_p, c_int64, c_void_p, c_void_p),
 }
-_RESULTS = {"squares": c_double, "away": c_int64}
-_Three = c_double * 3
+_RESULTS = {"squares": c_double, "output": c_int}
+Row = c_double * 15
 
 
 @functools.cache
@@ -80,18 +80,18 @@ def _compiled(source: Path) -> Path:
     return library
 
 
-def moments(place: int, size: int) -> tuple[float, float, float]:
-    """Mean, sum of squared deviations from it, and largest magnitude; not finite where a value is not."""
-    found = _Three()
-    kernels().moments(place, size, found)
-    return found[0], found[1], found[2]
-
-
-def active(place: int, outer: int, units: int, inner: int) -> Tensor:
-    """(U,) how many values of each unit are not 0, of values in the shape (outer, units, inner)."""
-    counts = scratch(units)
-    kernels().active(place, outer, units, inner, counts.data_ptr())
-    return counts
+def output(
+    place: int, shape: Sequence[int], size: int, unit_dim: int | None, middle: float, far: float
+) -> tuple[Array[c_double], Array[c_float] | None] | None:
+    """What `output_sums` (statistics.py) tells of a tensor of such a shape; None where a value is not finite."""
+    sums, counts, units, inner = Row(), None, 1, 1
+    if unit_dim is not None:
+        units, after = shape[unit_dim], unit_dim + 1
+        inner = math.prod(shape[after:]) if after < len(shape) else 1
+        counts = (c_float * units)()
+    if kernels().output(place, size // (units * inner), units, inner, middle, far, counts, sums):
+        return sums, counts
+    return None
 
 
 def scratch(size: int) -> Tensor:

@@ -59,7 +59,7 @@ from nnvis.probe.readings import (
     read_gradient,
     read_output,
 )
-from nnvis.probe.statistics import Number, looking_is_free
+from nnvis.probe.statistics import NONFINITE, Number, looking_is_free
 from nnvis.probe.wiring import Wiring, find_fed
 from nnvis.record.vocabulary import ABSENCE_REASONS, LayerInfo, Measurement
 
@@ -410,7 +410,9 @@ class Probe:
                 self._rows[name] = _layer_info(name, reading)
                 self._row_layers[name] = reading.layer
                 self._owners = None
-        return {name: named.get(name) or CallReading(layer, "not called") for name, layer in self._row_layers.items()}
+        return {
+            name: named.get(name) or CallReading.absent(layer, "not called") for name, layer in self._row_layers.items()
+        }
 
     def _owners_in_order(self) -> Owners:
         """The layers that own parameters, in the order in which they first ran; those that never ran come last."""
@@ -505,7 +507,7 @@ class Probe:
         """Tell of NaN and Inf among what a pass put out, once. On a device that has to be waited for."""
         if self._spoilt is None or forward_pass.backpropagated:
             return
-        counts = [reading.moments.nonfinite for reading in forward_pass.readings.values() if reading.moments]
+        counts = [reading.sums[NONFINITE] for reading in forward_pass.readings.values() if reading.spoilt]
         if not any(count for count in counts if wait or not isinstance(count, Tensor)):
             return
         self.flush()  # what came before is told before

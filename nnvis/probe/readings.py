@@ -9,47 +9,51 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple, Self
 from weakref import ref
 
-import torch
 from torch import Tensor, nn
-from torch._C._functorch import is_functorch_wrapped_tensor
 from torch.utils.hooks import RemovableHandle
 
 from nnvis.probe.histograms import sample
 from nnvis.probe.layers import Layer, tensors_in, unit_dim_of
 from nnvis.probe.statistics import (
+    ABSENT,
+    GRAD_SIZE,
+    INPUTS_NONFINITE,
+    NO_GRADIENT,
+    NO_SUMS,
+    NONFINITE,
+    SATURATED,
+    UNITS,
+    Counts,
     Moments,
     Number,
-    active_counts,
+    Sums,
+    both_counts,
     count_nonfinite,
-    moments,
+    is_plain,
     number,
-    place_of,
-    saturated_count,
+    output_sums,
     squared_norm,
+    unit_sums,
 )
+from nnvis.record.vocabulary import ABSENCE_REASONS
 
 _Hook = Callable[[Tensor], Tensor | None]
 _OURS = -1  # among the hooks of a tensor, whose other keys count from 0
 CallKey = tuple[str, int]  # a layer's name, and which of its calls within one forward pass: 1, 2, ...
+CODES = {reason: code for code, reason in enumerate(ABSENCE_REASONS)}
+_NO_GRADIENT = CODES["no gradient"]
 
 
-@dataclass(slots=True)
-class GradientReading:
+class GradientReading(NamedTuple):
     """Of ∂loss/∂output, as it came (scaled, if a GradScaler scales)."""
 
-    count: int
+    size: int
     squares: Number  # sum of squares
     nonfinite: Number
     samples: tuple[Tensor, ...] = ()  # (m,) each, for the histogram
-
-    def pool(self, other: GradientReading) -> None:
-        self.count += other.count
-        self.squares = self.squares + other.squares
-        self.nonfinite = self.nonfinite + other.nonfinite
-        self.samples += other.samples
 
 
 @dataclass(slots=True)
@@ -57,45 +61,61 @@ class CallReading:
     """Of one call of one layer."""
 
     layer: Layer
-    absence: str = ""  # why there are no moments
+    sums: Sums
+    absence: str = ""  # why nothing was read of its output
     output_shape: tuple[int, ...] | None = None  # without the batch dimension
-    followed: bool = False  # whether its gradient is waited for
-    moments: Moments | None = None
-    active: Tensor | None = None  # (U,) values of each unit that are not 0; after nonlinearities
-    saturated: Number | None = None
-    inputs_nonfinite: Number = 0.0  # NaN and Inf among the inputs; looked for where there are some in the output
+    counts: Counts | None = None  # after nonlinearities
+    spoilt: bool = False  # whether it may hold NaN or Inf: they were counted, or are on a device
     samples: tuple[Tensor, ...] = ()  # (m,) each, for the histogram
-    gradient: GradientReading | None = None
+    grad_samples: tuple[Tensor, ...] = ()
+    followed: bool = False  # whether its gradient is waited for
+    has_gradient: bool = False
     gradient_absence: str = ""  # why there cannot be one
+
+    @classmethod
+    def absent(cls, layer: Layer, why: str) -> Self:
+        """Of an output of which nothing can be read."""
+        sums: Sums = [*NO_SUMS]
+        sums[ABSENT] = sums[NO_GRADIENT] = CODES[why]
+        return cls(layer, sums, why)
 
     def gradient_arrived(self, gradient: GradientReading) -> None:
         """Of one backward pass."""
-        if self.gradient is None and not self.gradient_absence:
-            self.gradient = gradient
-        else:
+        if self.has_gradient or self.gradient_absence:
             self.lose_gradient("several backward passes")
+        elif not self.absence:
+            self.has_gradient = True
+            self.sums[GRAD_SIZE:ABSENT] = gradient[:3]
+            self.sums[NO_GRADIENT] = 0
+            self.grad_samples = gradient.samples
 
     def lose_gradient(self, why: str) -> None:
-        self.gradient, self.gradient_absence = None, why
+        self.has_gradient, self.gradient_absence, self.grad_samples = False, why, ()
+        self.sums[GRAD_SIZE:ABSENT] = NO_SUMS[GRAD_SIZE:ABSENT]
+        self.sums[NO_GRADIENT] = CODES[self.absence or why or "no gradient"]
 
     def pool(self, other: CallReading) -> None:
         """Add what another micro-batch's call of the same layer showed."""
-        if self.moments is None or other.moments is None:
+        if self.absence or other.absence:
             return
-        self.moments = self.moments.merge(other.moments)
-        if self.active is not None and other.active is not None:
-            same_units = self.active.shape == other.active.shape
-            self.active = self.active + other.active if same_units else torch.cat([self.active, other.active])
-        if self.saturated is not None and other.saturated is not None:
-            self.saturated = self.saturated + other.saturated
-        self.inputs_nonfinite = self.inputs_nonfinite + other.inputs_nonfinite
+        sums, others = [*self.sums], other.sums
+        sums[:UNITS] = Moments(*sums[:UNITS]).merge(Moments(*others[:UNITS]))
+        if self.counts is not None and other.counts is not None:
+            self.counts = both_counts(self.counts, other.counts)
+            sums[UNITS:SATURATED] = unit_sums(self.counts)
+        for place in (SATURATED, INPUTS_NONFINITE):
+            sums[place] = sums[place] + others[place]
+        self.sums, self.spoilt = sums, self.spoilt or other.spoilt
         self.samples += other.samples
         if why := self.gradient_absence or other.gradient_absence:
             self.lose_gradient(why)
-        elif self.gradient and other.gradient:
-            self.gradient.pool(other.gradient)
-        else:
-            self.gradient = self.gradient or other.gradient
+        elif other.has_gradient:
+            place = slice(GRAD_SIZE, ABSENT)
+            pairs = zip(sums[place], others[place], strict=True)
+            sums[place] = [one + more for one, more in pairs] if self.has_gradient else others[place]
+            sums[NO_GRADIENT] = 0
+            self.has_gradient = True
+            self.grad_samples += other.grad_samples
 
 
 @dataclass(slots=True, eq=False)
@@ -155,7 +175,7 @@ class ForwardPass:
             return self.readings
         counted, calls = {}, {}
         for (layer, _), reading in self.readings.items():
-            if reading.gradient or reading.gradient_absence or not reading.followed:
+            if reading.has_gradient or reading.gradient_absence or not reading.followed:
                 calls[layer] = calls.get(layer, 0) + 1
                 counted[layer, calls[layer]] = reading
         return counted
@@ -179,43 +199,41 @@ def read_output(
     `arrived_nonfinite`: what was counted among the inputs before the layer ran, if it works in place.
     """
     if output is None:
-        return CallReading(layer, "non-tensor output")
+        return CallReading.absent(layer, "non-tensor output")
     try:
-        place = place_of(output)
-        if not place and not (output.is_floating_point() or output.is_complex()):
-            return CallReading(layer, "non-float output")
-        if not output.numel():
-            return CallReading(layer, "empty output")
-        x = output if place else output.detach()
-        if not x.is_cpu and not _is_plain(output):
-            return CallReading(layer, "no plain tensor")
-        found = moments(x, place)
+        found = output_sums(
+            output,
+            unit_dim=unit_dim_of(output, unit_dim) if layer.nonlinearity and output.dim() else None,
+            bounds=layer.bounds,
+            non_negative=layer.non_negative,
+        )
     except (RuntimeError, NotImplementedError):
-        if _is_plain(output):
+        if is_plain(output):
             raise
-        return CallReading(layer, "no plain tensor")
-    reading = CallReading(layer, "", x.shape[1:], moments=found)
-    if found.nonfinite.__class__ is not float or found.nonfinite:
-        reading.inputs_nonfinite = nonfinite_among(inputs) if arrived_nonfinite is None else arrived_nonfinite
-    if layer.nonlinearity and x.dim() > 0:
-        reading.active = active_counts(x, unit_dim_of(x, unit_dim), non_negative=layer.non_negative, place=place)
-        if layer.bounds:
-            reading.saturated = saturated_count(x, layer.bounds, place)
+        found = None
+    if found is None:
+        return CallReading.absent(layer, _why_unread(output))
+    sums, counts = found
+    sums[NO_GRADIENT] = _NO_GRADIENT
+    reading = CallReading(layer, sums, "", output.shape[1:], counts)
+    if sums.__class__ is list and (sums[NONFINITE].__class__ is not float or sums[NONFINITE]):
+        reading.spoilt = True
+        sums[INPUTS_NONFINITE] = nonfinite_among(inputs) if arrived_nonfinite is None else arrived_nonfinite
     if histogram:
-        reading.samples = (sample(x.detach()),)
+        reading.samples = (sample(output.detach()),)
     return reading
+
+
+def _why_unread(output: Tensor) -> str:
+    if not is_plain(output):
+        return "no plain tensor"
+    return "empty output" if output.is_floating_point() or output.is_complex() else "non-float output"
 
 
 def nonfinite_among(inputs: Any) -> Number:
     """NaN and Inf in all tensors that a layer is given: positional, by keyword, nested."""
     given = [t.detach() for t in tensors_in(inputs) if t.is_floating_point() or t.is_complex()]
     return sum((number(count_nonfinite(t)) for t in given), 0.0)
-
-
-def _is_plain(x: Tensor) -> bool:
-    """Whether its values can be looked at as an array."""
-    odd = x.is_nested or x.is_meta or is_functorch_wrapped_tensor(x)
-    return x.layout is torch.strided and not odd
 
 
 def read_gradient(gradient: Tensor, *, histogram: bool) -> GradientReading:

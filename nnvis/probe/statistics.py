@@ -1,7 +1,7 @@
 """What is computed from one tensor: pure functions, tensor in, numbers out.
 
-    moments(output)              # mean, spread, extremes of a tensor
-    squared_norm(gradient)       # sum of squares that neither under- nor overflows
+    output_sums(output, unit_dim=1)   # all that is read of a layer's output, in one row of numbers
+    squared_norm(gradient)            # sum of squares that neither under- nor overflows
 
 A `Number` is a Python float where looking at a value is free (CPU), and a 0-d float64 tensor elsewhere,
 so that nothing here ever waits for a device. On a CPU the quick float32 kernels are used and checked;
@@ -13,13 +13,15 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import MutableSequence, Sequence
+from ctypes import Array, c_double, c_float
 from operator import is_
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch import _foreach_norm as foreach_norm  # pyright: ignore[reportPrivateImportUsage]
+from torch._C._functorch import is_functorch_wrapped_tensor
 
 from nnvis.probe import native
 
@@ -44,6 +46,12 @@ def looking_is_free(x: Tensor) -> bool:
     return x.is_cpu
 
 
+def is_plain(x: Tensor) -> bool:
+    """Whether its values can be looked at as an array."""
+    odd = x.is_nested or x.is_meta or is_functorch_wrapped_tensor(x)
+    return x.layout is torch.strided and not odd
+
+
 def place_of(x: Tensor) -> int:
     """Where in memory the values of a tensor lie that the compiled kernels take (see native.py); 0 for any other.
 
@@ -65,10 +73,73 @@ def place_of(x: Tensor) -> int:
     return 0
 
 
+Counts = Tensor | Array[c_float]
+"""(U,) of each unit, how many values are not 0."""
+Sums = MutableSequence[Number] | Array[c_double]
+"""What is read of one call of a layer, in this order. What there is none of is NaN, and its size 1."""
+(
+    SIZE,
+    MEAN,
+    SQUARED_DEVIATIONS,  # sum of (x - mean)²
+    ABSMAX,
+    NONFINITE,  # number of NaN and Inf
+    UNITS,
+    ACTIVE,  # values that are not 0
+    ACTIVE_UNITS,  # units with such a value
+    SATURATED,
+    INPUTS_NONFINITE,
+    GRAD_SIZE,
+    GRAD_SQUARES,
+    GRAD_NONFINITE,
+    ABSENT,  # code of the reason; 0 where there is an output
+    NO_GRADIENT,  # code of the reason; 0 where there is a gradient
+) = range(15)
+_NAN = math.nan
+NO_SUMS: tuple[Number, ...] = (1.0, _NAN, _NAN, _NAN, _NAN, 1.0, _NAN, _NAN, _NAN, 0.0, 1.0, _NAN, _NAN, 0.0, 0.0)
+
+
+def output_sums(
+    x: Tensor, *, unit_dim: int | None = None, bounds: tuple[float, float] | None = None, non_negative: bool = False
+) -> tuple[Sums, Counts | None] | None:
+    """All that is read of an output, and how many of each unit's values are not 0; None where it has no real values.
+
+    Without `unit_dim` no units are looked at, without `bounds` no saturation. `non_negative`: whether no value can be
+    below 0, which is quicker. May raise RuntimeError and NotImplementedError for a tensor that is not `is_plain`.
+    """
+    if place := place_of(x):
+        middle, far = _saturation(bounds) if bounds else (0.0, 0.0)
+        found = native.output(place, x.shape, x.numel(), unit_dim, middle, far)
+        if found is not None:
+            return found
+    elif not (x.is_floating_point() or x.is_complex()) or not x.numel() or not (x.is_cpu or is_plain(x)):
+        return None
+    x = x.detach()
+    sums: Sums = [*NO_SUMS]
+    sums[:UNITS] = moments(x)
+    counts = None
+    if unit_dim is not None:
+        counts = active_counts(x, unit_dim, non_negative=non_negative)
+        sums[UNITS:SATURATED] = unit_sums(counts)
+    if bounds:
+        sums[SATURATED] = saturated_count(x, bounds)
+    return sums, counts
+
+
+def both_counts(one: Counts, other: Counts) -> Tensor:
+    """Of two batches; those of units of different batches, where there are not equally many."""
+    a, b = (c if isinstance(c, Tensor) else torch.frombuffer(c, dtype=torch.float32) for c in (one, other))
+    return a + b if a.shape == b.shape else torch.cat([a, b])
+
+
+def unit_sums(counts: Tensor) -> tuple[Number, Number, Number]:
+    """Of the (U,) active values of each unit: U, their sum, and how many are not 0."""
+    return counts.numel(), number(counts.sum(dtype=widest(counts))), number(torch.count_nonzero(counts))
+
+
 class Moments(NamedTuple):
     """Sums over one or several tensors that can be merged without losing digits."""
 
-    size: int
+    size: Number
     mean: Number
     squared_deviations: Number  # sum of (x - mean)²
     absmax: Number
@@ -87,18 +158,10 @@ class Moments(NamedTuple):
         )
 
 
-def moments(x: Tensor, place: int | None = None) -> Moments:
-    """Moments of a non-empty tensor of any shape. NaN and Inf are counted, and make the other values NaN or Inf.
-
-    `place`: `place_of(x)`, where that is known already.
-    """
+def moments(x: Tensor) -> Moments:
+    """Moments of a non-empty tensor of any shape. NaN and Inf are counted, and make the other values NaN or Inf."""
     count = x.numel()
-    place = place_of(x) if place is None else place
-    if place:
-        mean, deviations, absmax = native.moments(place, count)
-        if absmax < math.inf:
-            return Moments(count, mean, deviations, absmax, 0.0)
-    elif x.dtype is torch.float32 and looking_is_free(x):
+    if x.dtype is torch.float32 and looking_is_free(x):
         values = x.reshape(-1)
         low, high = values.aminmax()
         mean, squares = values.sum().item() / count, values.dot(values).item()
@@ -176,13 +239,8 @@ def count_nonfinite(x: Tensor) -> Tensor:
     return x.numel() - torch.isfinite(x).sum()
 
 
-def active_counts(x: Tensor, unit_dim: int, *, non_negative: bool = False, place: int | None = None) -> Tensor:
+def active_counts(x: Tensor, unit_dim: int, *, non_negative: bool = False) -> Tensor:
     """(U,) how many of each unit's values are not exactly 0. A unit is an index of dimension `unit_dim`."""
-    place = place_of(x) if place is None else place
-    if place:
-        units, after = x.shape[unit_dim], x.shape[unit_dim + 1 :]
-        inner = after.numel() if after else 1
-        return native.active(place, x.numel() // (units * inner), units, inner)
     if unit_dim and x.is_cpu and x.numel() > _PIECE:
         return sum((_active_counts(part, unit_dim, non_negative) for part in pieces(x)), torch.zeros(()))
     return _active_counts(x, unit_dim, non_negative)
@@ -208,13 +266,15 @@ def _other_dims(dims: int, dim: int) -> tuple[int, ...]:
     return tuple(d for d in range(dims) if d != dim % dims)
 
 
-def saturated_count(x: Tensor, bounds: tuple[float, float], place: int | None = None) -> Number:
-    """How many values lie within 3% of the range from either bound."""
+def _saturation(bounds: tuple[float, float]) -> tuple[float, float]:
+    """Saturated are values that are at least so far from the middle, which comes first."""
     low, high = bounds
-    middle, far = (low + high) / 2, (high - low) * (0.5 - SATURATION_MARGIN)
-    place = place_of(x) if place is None else place
-    if place:
-        return float(native.kernels().away(place, x.numel(), middle, far))
+    return (low + high) / 2, (high - low) * (0.5 - SATURATION_MARGIN)
+
+
+def saturated_count(x: Tensor, bounds: tuple[float, float]) -> Number:
+    """How many values lie within 3% of the range from either bound."""
+    middle, far = _saturation(bounds)
     distance = _flat(x).sub(middle).abs_()
     return number(torch.ge(distance, far, out=distance).sum())
 

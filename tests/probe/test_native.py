@@ -16,7 +16,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from nnvis.probe import native
 from nnvis.probe.parameters import Before
-from nnvis.probe.statistics import place_of
+from nnvis.probe.statistics import UNITS, place_of
 
 needs_kernels = pytest.mark.skipif(native.kernels() is None, reason="no C compiler")
 ANY = hnp.arrays(np.float32, st.integers(1, 700), elements=st.floats(width=32, allow_subnormal=False))
@@ -33,11 +33,13 @@ def place(x: Tensor) -> int:
 def test_moments_and_squares_of_any_values(values):
     x, exact = torch.from_numpy(values), values.astype(np.float64)
     squares = native.kernels().squares(place(x), len(values))
-    mean, deviations, absmax = native.moments(place(x), len(values))
+    found = native.output(place(x), x.shape, len(values), None, 0.0, 0.0)
     if not np.isfinite(exact).all():
         assert not np.isfinite(squares)
-        assert not absmax < np.inf
+        assert found is None
         return
+    assert found is not None
+    _, mean, deviations, absmax = found[0][: UNITS - 1]
     assert squares == pytest.approx((exact**2).sum(), rel=1e-5, abs=0)
     assert absmax == np.abs(exact).max()
     size = np.abs(exact).max()
@@ -49,19 +51,18 @@ def test_moments_and_squares_of_any_values(values):
 @pytest.mark.parametrize("unit_dim", [0, 1, 2])
 def test_active_values_of_units_in_any_dimension(unit_dim):
     x = torch.randn(4, 5, 6, generator=torch.Generator().manual_seed(0)).relu()
-    outer, units, inner = ((1, 4, 30), (4, 5, 6), (20, 6, 1))[unit_dim]
     others = tuple(d for d in range(3) if d != unit_dim)
-    counts = native.active(place(x), outer, units, inner)
-    assert counts.tolist() == np.count_nonzero(x.numpy(), axis=others).tolist()
+    found = native.output(place(x), x.shape, x.numel(), unit_dim, 0.0, 0.0)
+    assert found is not None
+    assert found[1] is not None
+    assert [*found[1]] == np.count_nonzero(x.numpy(), axis=others).tolist()
 
 
 @needs_kernels
 def test_where_tensors_are_fake_nothing_is_written():
-    x, parameter = torch.ones(4, 5), nn.Parameter(torch.ones(6))
-    with FakeTensorMode(allow_non_fake_inputs=True):
-        for measure in (lambda: native.active(place(x), 4, 5, 1), lambda: Before({0: parameter})):
-            with pytest.raises(RuntimeError, match="tensors are fake here"):
-                measure()
+    parameter = nn.Parameter(torch.ones(6))
+    with FakeTensorMode(allow_non_fake_inputs=True), pytest.raises(RuntimeError, match="tensors are fake here"):
+        Before({0: parameter})
 
 
 @needs_kernels
@@ -76,11 +77,9 @@ def test_a_parameter_that_is_turned_around_has_moved():
 
 @needs_kernels
 def test_another_default_dtype_changes_nothing():
-    x = torch.ones(4, 5)
     p = {0: nn.Parameter(torch.ones(6))}
     torch.set_default_dtype(torch.float64)
     try:
-        assert native.active(place(x), 4, 5, 1).tolist() == [4] * 5
         before = Before(p)
         before.remember()
         p[0].data.mul_(3)

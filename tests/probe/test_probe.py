@@ -20,7 +20,7 @@ from torch.nn.modules import module as torch_module
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from nnvis.errors import InputError
-from nnvis.probe import Probe, measuring, statistics
+from nnvis.probe import Probe, statistics
 from nnvis.probe import probe as probe_module
 from nnvis.record.vocabulary import ABSENCE_REASONS, HISTOGRAM_EDGES, LAYER_QUANTITIES, LayerValues, Measurement
 
@@ -715,7 +715,7 @@ def measured_steps(device: str, guard, dtype: torch.dtype = torch.float32) -> St
 def test_no_device_is_waited_for_in_a_measured_step(monkeypatch):
     """In float64, which is read on a CPU as on a device."""
     expected = measured_steps("cpu", contextlib.nullcontext(), torch.float64)
-    for module in (statistics, measuring, probe_module):
+    for module in (statistics, probe_module):
         monkeypatch.setattr(module, "looking_is_free", lambda x: False)
     counter = SyncCounter()
     assert_same_steps(measured_steps("cpu", counter, torch.float64), expected)

@@ -1,6 +1,7 @@
 """Every statistic against numpy in float64, where float32 under- or overflows, and without looking at a device."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -44,13 +45,30 @@ def looking(request, monkeypatch):
         monkeypatch.setattr(statistics, "looking_is_free", lambda x: False)
 
 
+def moments_of(x: torch.Tensor) -> statistics.Moments:
+    return statistics.Moments(*sums_of(x)[: statistics.UNITS])
+
+
+def sums_of(x: torch.Tensor, **options: Any) -> statistics.Sums:
+    found = statistics.output_sums(x, **options)
+    assert found is not None
+    return found[0]
+
+
+def counts_of(x: torch.Tensor, **options: Any) -> statistics.Counts:
+    found = statistics.output_sums(x, unit_dim=1, **options)
+    assert found is not None
+    assert found[1] is not None
+    return found[1]
+
+
 def std_of(found: statistics.Moments) -> float:
-    return math.sqrt(float(found.squared_deviations) / max(found.size - 1, 1))
+    return math.sqrt(float(found.squared_deviations) / max(float(found.size) - 1, 1))
 
 
 @pytest.mark.parametrize("x", CASES.values(), ids=CASES)
 def test_moments_are_those_of_numpy(x, looking):
-    found = statistics.moments(x)
+    found = moments_of(x)
     expected = x.double().numpy()
     assert float(found.mean) == pytest.approx(expected.mean(), rel=1e-5)
     std = expected.std(ddof=1) if expected.size > 1 else 0.0
@@ -71,7 +89,7 @@ def test_norms_are_those_of_numpy(x, looking):
 def test_nonfinite_values_are_counted_and_never_dropped(bad, mean, absmax, looking):
     x = torch.ones(3, 4)
     x[1, 2] = x[0, 0] = float(bad)
-    found = statistics.moments(x)
+    found = moments_of(x)
     assert float(found.nonfinite) == 2
     assert float(found.mean) == pytest.approx(mean, nan_ok=True)
     assert float(found.absmax) == pytest.approx(absmax, nan_ok=True)
@@ -82,21 +100,34 @@ def test_nonfinite_values_are_counted_and_never_dropped(bad, mean, absmax, looki
 def test_merged_moments_are_the_moments_of_both(values, data):
     cut = data.draw(st.integers(1, len(values) - 1))
     x = torch.tensor(values)
-    merged = statistics.moments(x[:cut]).merge(statistics.moments(x[cut:]))
+    merged = moments_of(x[:cut]).merge(moments_of(x[cut:]))
     exact = values.astype(np.float64)
     assert merged.mean == pytest.approx(exact.mean(), rel=1e-4, abs=1e-3)
     assert std_of(merged) == pytest.approx(exact.std(ddof=1), rel=1e-3, abs=1e-3)
     assert merged.absmax == np.abs(exact).max()
 
 
-def test_units_and_saturation(looking):
-    x = torch.tensor([[0.0, 1.0, -2.0], [0.0, 0.0, 3.0]])  # (N, U)
-    assert statistics.active_counts(x, 1).tolist() == [0, 1, 2]
+@pytest.mark.parametrize("non_negative", [False, True])
+def test_units(looking, non_negative):
+    x = torch.tensor([[0.0, 1.0, 2.0], [0.0, 0.0, 3.0]])  # (N, U)
     image = torch.zeros(2, 3, 4, 4)  # (N, C, H, W)
     image[0, 1, 2, 3] = 5.0
-    assert statistics.active_counts(image, 1, non_negative=True).tolist() == [0, 1, 0]
+    for output, expected in ((x if non_negative else -x, [0, 1, 2]), (image, [0, 1, 0])):
+        assert [*counts_of(output, non_negative=non_negative)] == expected
+        sums = sums_of(output, unit_dim=1, non_negative=non_negative)[statistics.UNITS : statistics.SATURATED]
+        assert [float(n) for n in sums] == [3, sum(expected), np.count_nonzero(expected)]
+
+
+def test_saturation(looking):
     near_the_bounds = torch.tensor([0.0, 0.02, 0.04, 0.5, 0.96, 0.98, 1.0])
-    assert float(statistics.saturated_count(near_the_bounds, (0.0, 1.0))) == 4
+    assert float(sums_of(near_the_bounds, bounds=(0.0, 1.0))[statistics.SATURATED]) == 4
+    assert math.isnan(float(sums_of(near_the_bounds)[statistics.SATURATED]))
+
+
+def test_counts_of_two_batches(looking):
+    one, other = (counts_of(torch.tensor(half)) for half in ([[0.0, 1.0], [0.0, 2.0]], [[3.0, 0.0], [0.0, 0.0]]))
+    assert statistics.both_counts(one, other).tolist() == [1, 2]
+    assert statistics.both_counts(one, counts_of(torch.ones(5, 3))).tolist() == [0, 2, 5, 5, 5]
 
 
 @pytest.mark.parametrize("shape", [(5, 3, 120, 130), (2, 3, 300, 301), (1, 3, 400, 401), (3, 200_000), (200_000, 3)])
