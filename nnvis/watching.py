@@ -451,8 +451,10 @@ class _Recorder:
                 log.close()
 
     def _tell_learning_rate(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+        if not self.probe.measuring or self._own_lr:
+            return
         with self._sparing_the_training():
-            if self.probe.measuring and not self._own_lr and "lr" in optimizer.param_groups[0]:
+            if "lr" in optimizer.param_groups[0]:
                 self.probe.log({"lr": optimizer.param_groups[0]["lr"]})
 
     def look_for_nonfinite(self, measurement: Measurement) -> None:

@@ -26,7 +26,7 @@ from torch.nn.modules import module as torch_module
 from torch.nn.utils import parametrizations
 
 import nnvis
-from nnvis.probe import measuring, probe, statistics
+from nnvis.probe import probe, statistics
 from nnvis.probe.layers import find_layers, first_tensor
 
 STEPS = 4
@@ -665,7 +665,7 @@ def test_a_case_on_a_gpu(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 def test_a_model_of_which_half_cannot_be_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As on two devices: numbers of the float64 half stay tensors until the step is over."""
-    for module in (statistics, measuring, probe):
+    for module in (statistics, probe):
         monkeypatch.setattr(module, "looking_is_free", lambda x: x.dtype != torch.float64)
     judge(Case(Split), tmp_path)
 

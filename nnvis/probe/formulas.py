@@ -11,8 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from nnvis.probe.layers import Layer
-from nnvis.probe.parameters import ParameterReadings, Readings
-from nnvis.probe.readings import CODES, CallReading
+from nnvis.probe.readings import CODES
 from nnvis.record.vocabulary import BoolArray, FloatArray, IntArray
 
 GREW = 1.001
@@ -38,6 +37,7 @@ class Owners:
         self.positions = np.array([position for one in own for position in one], np.int64)  # (K,)
         self.starts = np.cumsum([0, *(len(one) for one in own)])[:-1]  # (L,) of each layer's part of `positions`
         self.sizes = np.array([p.numel() for layer in layers for p in layer.parameters])  # (K,)
+        self.count = len(position_of)  # parameters of the model
         self.none = np.zeros(len(layers), bool)
 
     def frozen(self) -> BoolArray:
@@ -45,17 +45,21 @@ class Owners:
         return np.array([not any(p.requires_grad for p in layer.parameters) for layer in self.layers])
 
 
-def call_quantities(rows: Mapping[str, CallReading], sums: FloatArray, scale: FloatArray) -> dict[str, Block]:
-    """The activation quantities of R rows, from what was summed (T, R, 15) and the gradients' scale (T, 1)."""
-    if not rows:
+def call_quantities(
+    names: tuple[str, ...], layers: Sequence[Layer], sums: FloatArray, scale: FloatArray
+) -> dict[str, Block]:
+    """The activation quantities of R calls of layers, from what was summed (T, R, 15) and the gradients' scale (T, 1).
+
+    What stands where among the sums is said in statistics.py.
+    """
+    if not names:
         return {}
     count, mean, deviations, absmax, nonfinite, *others = np.moveaxis(sums, 2, 0)
     units, active, active_units, saturated, inputs_nonfinite, *gradient = others
     grad_count, grad_squares, grad_nonfinite, absent, no_grad = gradient
     absent, no_grad = absent.astype(np.int8), no_grad.astype(np.int8)
-    names = tuple(rows)
-    nonlinear = [i for i, reading in enumerate(rows.values()) if reading.layer.nonlinearity]
-    bounded = [i for i in nonlinear if rows[names[i]].layer.bounds]
+    nonlinear = [i for i, layer in enumerate(layers) if layer.nonlinearity]
+    bounded = [i for i in nonlinear if layers[i].bounds]
     quantities = {
         "activation_mean": Block(names, mean, absent),
         "activation_std": Block(names, np.sqrt(deviations / np.maximum(count - 1, 1)), absent),
@@ -79,17 +83,23 @@ def call_quantities(rows: Mapping[str, CallReading], sums: FloatArray, scale: Fl
 
 
 def parameter_quantities(
-    owners: Owners, read: ParameterReadings, sums: Sequence[FloatArray], scale: FloatArray, frozen: BoolArray
+    owners: Owners,
+    positions: Sequence[tuple[int, ...]],
+    sums: Sequence[FloatArray],
+    scale: FloatArray,
+    frozen: BoolArray,
 ) -> dict[str, Block]:
     """The parameter quantities of the L layers that own parameters.
 
-    `read` tells of which parameters the `sums` (T, n) are; `scale` is that of the gradients, (T, 1); `frozen` (T, L).
+    `positions` tell of which parameters each of the `sums` (T, n) is: norms of gradients, their non-finite values,
+    norms of weights and of updates. `scale` is that of the gradients, (T, 1); `frozen` (T, L).
     """
 
-    def gather(readings: Readings, values: FloatArray) -> tuple[FloatArray, BoolArray]:
+    def gather(which: int) -> tuple[FloatArray, BoolArray]:
         """(T, K) values of all owned parameters, 0 for gaps, and (K,) which there are."""
-        by_parameter, known = np.zeros((len(values), read.count)), np.zeros(read.count, bool)
-        by_parameter[:, list(readings)], known[list(readings)] = values, True
+        values, there = sums[which], list(positions[which])
+        by_parameter, known = np.zeros((len(values), owners.count)), np.zeros(owners.count, bool)
+        by_parameter[:, there], known[there] = values, True
         return by_parameter[:, owners.positions], known[owners.positions]
 
     def codes(known: BoolArray, absence: str) -> IntArray:
@@ -97,10 +107,10 @@ def parameter_quantities(
         there = np.logical_or.reduceat(known, owners.starts)
         return np.where(there, 0, np.where(frozen, CODES["frozen"], CODES[absence])).astype(np.int8)
 
-    grads, with_grad = gather(read.grad_norms, sums[0])
-    nonfinite, _ = gather(read.grad_nonfinite, sums[1])
-    weights, in_optimizer = gather(read.weight_norms, sums[2])
-    updates, _ = gather(read.update_norms, sums[3])
+    grads, with_grad = gather(0)
+    nonfinite, _ = gather(1)
+    weights, in_optimizer = gather(2)
+    updates, _ = gather(3)
     squares = np.stack([grads * grads, weights * weights, updates * updates, nonfinite])
     totals = np.add.reduceat(squares, owners.starts, axis=2)
     sizes = np.add.reduceat(owners.sizes * with_grad, owners.starts)

@@ -7,10 +7,11 @@ for measurement in measurements([pending, ...]): ...     # the one place where a
 from __future__ import annotations
 
 import time
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from array import array
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from itertools import accumulate, chain, groupby
+from typing import NamedTuple
 
 import numpy as np
 from torch import Tensor
@@ -18,7 +19,7 @@ from torch import Tensor
 from nnvis.probe.formulas import Owners, call_quantities, gradient_scalars, parameter_quantities
 from nnvis.probe.histograms import magnitude_counts
 from nnvis.probe.native import Row
-from nnvis.probe.parameters import ParameterReadings, Readings
+from nnvis.probe.parameters import ParameterReadings
 from nnvis.probe.readings import CallReading
 from nnvis.probe.statistics import MEAN, NO_SUMS, Number, Sums
 from nnvis.probe.transfer import Transfer
@@ -35,10 +36,25 @@ class Scales:
     optimizer: Number = 1.0
 
 
-class Pending:
-    """A step whose numbers are on their way from the device: `measurements` makes the rest of it.
+class Layout(NamedTuple):
+    """What stands where in the numbers of a step: layer calls, five readings of parameters, scalars, two scales."""
 
-    Where looking at them is free nothing is done before. `under_way`: whether `measurements` might wait.
+    rows: tuple[str, ...]
+    positions: tuple[tuple[int, ...], ...]  # of the parameters that each of the five was read of
+    scalars: tuple[str, ...]
+    owners: Owners  # others when a row becomes another layer's
+
+    @property
+    def ends(self) -> list[int]:
+        """Where each of these parts ends."""
+        return [*accumulate([len(NO_SUMS) * len(self.rows), *map(len, self.positions), len(self.scalars), 2])]
+
+
+class Pending:
+    """A step whose numbers may be on their way from the device: `measurements` makes the rest of it.
+
+    Where looking at them is free nothing is kept of its readings, so that the next step finds their memory still in the
+    caches. `under_way`: whether `measurements` might wait.
     """
 
     def __init__(
@@ -49,55 +65,27 @@ class Pending:
         read: ParameterReadings,
         scales: Scales,
         scalars: Mapping[str, Number],
+        before: Pending | None = None,
     ) -> None:
+        """`before`: an earlier step, whose layout is kept once if this one's is the same."""
         self.step, self.wall_time = step, time.time()
-        self.rows, self.owners, self.read = rows, owners, read
-        self.scales, self.scalars = scales, scalars
+        self.layers = [reading.layer for reading in rows.values()]
+        readings = read.grad_norms, read.grad_nonfinite, read.weight_norms, read.update_norms, read.clipped_norms
+        layout = Layout(tuple(rows), tuple(map(tuple, readings)), tuple(scalars), owners)
+        self.layout = before.layout if before and before.layout == layout else layout
         self.frozen = owners.frozen() if len(read.grad_norms) < read.count else owners.none
-        for reading in rows.values():
-            reading.counts = None  # small tensors that live on would keep the allocator from giving back large ones
         self._histograms = _histogram_columns(rows, owners, read)
-        self._on_device = any(issubclass(kind, Tensor) for kind in self._kinds())
-        self.under_way = self._on_device and any([self._numbers.under_way, self._samples.under_way])  # both start now
-
-    def _kinds(self) -> set[type]:
-        """If all of these are float, so is everything that was read: looking was free everywhere."""
-        kinds = {type(reading.sums[MEAN]) for reading in self.rows.values()}
-        for numbers in (self.read.grad_norms.values(), self.read.weight_norms.values(), self.scalars.values()):
-            kinds.update(map(type, numbers))
-        return kinds | {type(self.scales.backward), type(self.scales.optimizer)}
+        sums = [reading.sums for reading in rows.values()]
+        others = [n for one in (*readings, scalars) for n in one.values()] + [scales.backward, scales.optimizer]
+        self._numbers = _in_a_row(sums, others)
+        self._samples = Transfer(
+            [one for column in self._histograms.values() for row in column.values() for one in row]
+        )  # both start now
+        self.under_way = self._samples.under_way or (isinstance(self._numbers, Transfer) and self._numbers.under_way)
 
     def numbers(self) -> FloatArray:
         """(n,) everything that was read, in one row. The device is waited for here."""
-        if self._on_device:
-            return self._numbers.floats()
-        calls = b"".join([sums if isinstance(sums, Row) else Row(*sums) for sums in self.calls])
-        return np.concatenate([np.frombuffer(calls), np.fromiter(chain.from_iterable(self.groups), np.float64)])
-
-    @cached_property
-    def _numbers(self) -> Transfer:
-        return Transfer([*chain.from_iterable(self.calls), *chain.from_iterable(self.groups)])
-
-    @property
-    def layout(self) -> Hashable:
-        """Steps for which this is equal have the same things in the same places of that row."""
-        read = (tuple(readings) for readings in _parameter_sums(self.read))
-        return tuple(self.rows), id(self.owners), tuple(self.scalars), *read
-
-    @property
-    def calls(self) -> list[Sums]:
-        """The first part of that row: layer calls."""
-        return [reading.sums for reading in self.rows.values()]
-
-    @property
-    def groups(self) -> list[Sequence[Number]]:
-        """The other parts: five of parameters, scalars, scales."""
-        parameters = ([*readings.values()] for readings in _parameter_sums(self.read))
-        return [*parameters, [*self.scalars.values()], [self.scales.backward, self.scales.optimizer]]
-
-    @cached_property
-    def _samples(self) -> Transfer:
-        return Transfer([one for column in self._histograms.values() for row in column.values() for one in row])
+        return self._numbers.floats() if isinstance(self._numbers, Transfer) else self._numbers
 
     def layer_counts(self) -> dict[str, LayerCounts]:
         """The histograms; none at most steps."""
@@ -120,24 +108,23 @@ def measurements(steps: Iterable[Pending]) -> Iterator[Measurement]:
 
 def _measurements(steps: list[Pending]) -> Iterator[Measurement]:
     """Of T steps with one layout."""
-    first, numbers = steps[0], np.array([step.numbers() for step in steps])
-    ends = [*accumulate(map(len, first.groups), initial=len(NO_SUMS) * len(first.rows))]
-    calls, *parameters, scalars, scales = np.split(numbers, ends[:-1], axis=1)
-    blocks = call_quantities(first.rows, calls.reshape(len(steps), -1, len(NO_SUMS)), scales[:, :1])
-    if first.owners.layers:
+    layout, numbers = steps[0].layout, np.array([step.numbers() for step in steps])
+    calls, *parameters, scalars, scales = np.split(numbers, layout.ends[:-1], axis=1)
+    calls = calls.reshape(len(steps), -1, len(NO_SUMS))
+    blocks = call_quantities(layout.rows, steps[0].layers, calls, scales[:, :1])
+    if layout.owners.layers:
         frozen = np.array([step.frozen for step in steps])
-        blocks |= parameter_quantities(first.owners, first.read, parameters, scales[:, :1], frozen)
+        blocks |= parameter_quantities(layout.owners, layout.positions, parameters, scales[:, :1], frozen)
     grads, clipped = parameters[0] / scales[:, :1], parameters[-1] / scales[:, 1:]
-    handed_over = [
-        place for place, position in enumerate(first.read.grad_norms) if position in first.read.clipped_norms
-    ]
+    of_grads, of_clipped = layout.positions[0], {*layout.positions[-1]}
+    handed_over = [place for place, position in enumerate(of_grads) if position in of_clipped]
     totals = gradient_scalars(grads, grads[:, handed_over], clipped)
     for t, step in enumerate(steps):
         yield Measurement(
             step.step,
             {quantity: LayerValues(names, values[t], codes[t]) for quantity, (names, values, codes) in blocks.items()},
             step.layer_counts(),
-            dict(zip(step.scalars, scalars[t].tolist(), strict=True)) | totals[t],
+            dict(zip(layout.scalars, scalars[t].tolist(), strict=True)) | totals[t],
             step.wall_time,
         )
 
@@ -145,8 +132,14 @@ def _measurements(steps: list[Pending]) -> Iterator[Measurement]:
 # ---------------------------------------------------------------- what is sent to the host
 
 
-def _parameter_sums(read: ParameterReadings) -> tuple[Readings, ...]:
-    return read.grad_norms, read.grad_nonfinite, read.weight_norms, read.update_norms, read.clipped_norms
+def _in_a_row(sums: Sequence[Sums], others: Sequence[Number]) -> FloatArray | Transfer:
+    """All numbers of a step, one after another; a `Transfer` of them where some are on a device."""
+    kinds = {*map(type, others), *(float if isinstance(one, Row) else type(one[MEAN]) for one in sums)}
+    if any(issubclass(kind, Tensor) for kind in kinds):
+        return Transfer([*chain.from_iterable(sums), *others])
+    return np.frombuffer(
+        b"".join([*(one if isinstance(one, Row) else Row(*one) for one in sums), array("d", [*map(float, others)])])
+    )
 
 
 def _histogram_columns(

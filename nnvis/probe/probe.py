@@ -22,7 +22,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
-from dataclasses import replace
 from typing import Any, Self
 from weakref import WeakSet, ref
 
@@ -64,7 +63,7 @@ from nnvis.probe.wiring import Wiring, find_fed
 from nnvis.record.vocabulary import ABSENCE_REASONS, LayerInfo, Measurement
 
 Write = Callable[[Measurement], None]
-_MOST_PENDING = 16
+_MOST_PENDING = 2**16  # numbers
 _LONGEST_WAIT_S = 1.0
 _RECENT = 8  # measured steps that are remembered
 _HOOKED_STEP = Optimizer.profile_hook_step(lambda: None).__code__  # what torch wraps each class's `step` in
@@ -184,9 +183,15 @@ class Probe:
         self._handles.clear()
         self._flush_last()
         self._end_step()
-        for parameter in self._parameters:  # torch leaves a dict where one was a layer's output
-            if parameter._backward_hooks is not None and not parameter._backward_hooks:
+        self._tidy_parameters()
+
+    def _tidy_parameters(self) -> None:
+        """Where hooks were, torch leaves empty dicts, which take 1 µs of each parameter in each backward pass."""
+        for parameter in self._parameters:
+            if parameter._backward_hooks is not None and not parameter._backward_hooks:  # one was a layer's output
                 parameter._backward_hooks = None
+            if parameter._post_accumulate_grad_hooks is not None and not parameter._post_accumulate_grad_hooks:
+                parameter._post_accumulate_grad_hooks = None  # pyright: ignore[reportAttributeAccessIssue]
 
     def fail(self, error: Exception) -> None:
         """Stop for good, with a warning: nothing that goes wrong in here ends a training.
@@ -235,9 +240,11 @@ class Probe:
         self._flushed_s = time.monotonic()
 
     def _flush_if_due(self) -> None:
-        """Steps are handed over a few at a time, which is quicker than one by one: the code stays in the caches."""
-        waited_s = time.monotonic() - self._flushed_s
-        if self._pending and (len(self._pending) >= _MOST_PENDING or waited_s > _LONGEST_WAIT_S):
+        """Many steps are handed over at a time, which is quicker than one by one: the code stays in the caches."""
+        if not self._pending:
+            return
+        numbers = len(self._pending) * self._pending[-1].layout.ends[-1]
+        if numbers >= _MOST_PENDING or time.monotonic() - self._flushed_s > _LONGEST_WAIT_S:
             self.flush()
 
     def pause(self) -> AbstractContextManager[None]:
@@ -286,7 +293,7 @@ class Probe:
             return
         if self._changed:
             self._find_layers()
-        self._compiled = self._compiled or is_compiled(self._parts)
+        self._compiled = self._compiled or any(part._compiled_call_impl is not None for part in self._parts)
         due = self._histograms and self._histogram_is_due()
         parameters = ParameterReadings(self._parameters, self._sample_sizes, self._before)
         self._current = _Step(parameters, histogram=due)
@@ -349,8 +356,12 @@ class Probe:
         self._last_histogram = self.step
         return True
 
-    @_spares_the_training
     def _before_update(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+        if self._current is not None:
+            self._read_before_update(optimizer, args, kwargs)
+
+    @_spares_the_training
+    def _read_before_update(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         if self._current is not None and not is_inner_step(optimizer):
             owned = (id(p) for group in optimizer.param_groups for p in group["params"])
             positions = [self._positions[p] for p in owned if p in self._positions]
@@ -390,7 +401,10 @@ class Probe:
             if not self._pending[-1].under_way:
                 self._flush_if_due()
             self.steps_measured += 1
+        by_parameters = self._current is not None and self._current.by_parameters is not None
         self._end_step()
+        if by_parameters:
+            self._tidy_parameters()
         self.step += 1
         self._begin_step()
 
@@ -399,7 +413,8 @@ class Probe:
         step.forget_unmatched()
         rows = self._rows_of(pooled(sorted(step.backpropagated, key=lambda one: one.number)))
         scales = Scales(_scale_of(self._scaler), 1.0 if step.optimizer_scale is None else step.optimizer_scale)
-        return Pending(self.step, rows, self._owners_in_order(), step.parameters, scales, step.scalars)
+        before = self._pending[-1] if self._pending else None
+        return Pending(self.step, rows, self._owners_in_order(), step.parameters, scales, step.scalars, before)
 
     def _rows_of(self, readings: dict[CallKey, CallReading]) -> dict[str, CallReading]:
         """By row name, in the order of the rows."""
@@ -514,7 +529,7 @@ class Probe:
         tell, self._spoilt = self._spoilt, None
         read = ParameterReadings(self._parameters, {})
         read.before_update(range(len(self._parameters)))
-        rows = self._rows_of({call: replace(reading) for call, reading in forward_pass.readings.items()})
+        rows = self._rows_of(forward_pass.readings)
         for measurement in measurements([Pending(self.step, rows, self._owners_in_order(), read, Scales(), {})]):
             tell(measurement)
 
@@ -778,11 +793,19 @@ def _layer_info(name: str, reading: CallReading) -> LayerInfo:
 
 def is_inner_step(optimizer: Optimizer) -> bool:
     """Whether the hook that asks runs in a `step` that a subclass's `step` has called: torch hooks both."""
+    if not _has_inner_step(type(optimizer)):
+        return False
     depth, frame = 0, sys._getframe()
     while frame is not None:
         depth += frame.f_code is _HOOKED_STEP and frame.f_locals.get("self") is optimizer
         frame = frame.f_back
     return depth > 1
+
+
+@functools.cache
+def _has_inner_step(kind: type[Optimizer]) -> bool:
+    """Whether a class has a `step` of its own and inherits another one."""
+    return sum("step" in vars(base) for base in kind.__mro__ if base is not Optimizer) > 1
 
 
 def _has_closure(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
