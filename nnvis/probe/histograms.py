@@ -1,7 +1,7 @@
 """Counts of a tensor's values by magnitude with sign, so that 1e-20 is as visible as 1.
 
-    taken = sample(tensor)                        # (m,) on the tensor's own device, m <= 1024
-    magnitude_counts([taken.numpy(), ...])        # (L, B + 2): the bins of HISTOGRAM_EDGES, zeros, NaN and Inf
+    taken = sample(tensor)                        # (m,) on the tensor's own device, m <= 1024, or their counts
+    magnitude_counts([[taken, ...], ...])         # (L, B + 2): the bins of HISTOGRAM_EDGES, zeros, NaN and Inf
 
 Every edge is a number whose last 16 bits as a float32 are zero, so that the first 16 bits of a value tell its bin:
 one look into a table of 2**16 entries, for the samples of all layers at once.
@@ -12,12 +12,16 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Sequence
+from ctypes import Array, c_int32
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from nnvis.probe import native
+from nnvis.probe.statistics import place_of
 from nnvis.record.vocabulary import HISTOGRAM_EDGES, IntArray
 
 SAMPLE_SIZE = 1024
@@ -26,23 +30,43 @@ _COLUMNS = BINS + 2
 _LARGEST, _SMALLEST = np.finfo(np.float32).max, np.finfo(np.float32).smallest_subnormal
 
 
-def sample(x: Tensor, size: int = SAMPLE_SIZE) -> Tensor:
-    """(m,) a copy of every k-th value, at most `size`, in float32 unless they are wider.
+Sample = Tensor | Array[c_int32]
+"""Values of a tensor (m,), or how many of them are in each column (B + 2,) where that could be counted at once."""
+
+
+def sample(x: Tensor, size: int = SAMPLE_SIZE) -> Sample:
+    """Every k-th value, at most `size`: a copy, in float32 unless they are wider; or their counts.
 
     No column is favoured: k shares no factor with the number of values.
     """
+    if place := place_of(x):
+        counts = (c_int32 * _COLUMNS)()
+        count = x.numel()
+        native.kernels().magnitudes(place, count, _stride(count, size), _place_of_columns(), BINS, counts)
+        return counts
     values = (torch.view_as_real(x) if x.is_complex() else x).reshape(-1)
     taken = values[:: _stride(values.numel(), size)]
     return taken.clone() if taken.dtype in (torch.float32, torch.float64) else taken.float()
 
 
-def magnitude_counts(samples: Sequence[NDArray[np.floating]]) -> IntArray:
-    """(L, B + 2) counts of the values of L samples, 1-d each: bins of HISTOGRAM_EDGES, zeros, NaN and Inf."""
-    values = np.concatenate([_as_float32(values) for values in samples])
-    codes = _columns_by_high_bits()[values.view(np.uint32) >> 16]
-    codes[values == 0] = BINS
-    rows = np.repeat(np.arange(len(samples)) * _COLUMNS, [len(values) for values in samples])
-    return np.bincount(codes + rows, minlength=len(samples) * _COLUMNS).reshape(-1, _COLUMNS)
+def magnitude_counts(rows: Sequence[Sequence[NDArray[Any]]]) -> IntArray:
+    """(L, B + 2) counts of L rows of samples: bins of HISTOGRAM_EDGES, zeros, NaN and Inf.
+
+    Samples are values, 1-d each, or (as integers) counts.
+    """
+    counts = np.zeros((len(rows), _COLUMNS), np.int64)
+    samples = [(row, one) for row, several in enumerate(rows) for one in several]
+    for row, counted in samples:
+        if counted.dtype.kind == "i":
+            counts[row] += counted
+    taken = [(row, _as_float32(values)) for row, values in samples if values.dtype.kind == "f"]
+    if taken:
+        values = np.concatenate([values for _, values in taken])
+        columns = _columns_by_high_bits()[values.view(np.uint32) >> 16].astype(np.int64)
+        columns[values == 0] = BINS
+        starts = np.repeat([row * _COLUMNS for row, _ in taken], [len(values) for _, values in taken])
+        counts += np.bincount(columns + starts, minlength=counts.size).reshape(counts.shape)
+    return counts
 
 
 def _as_float32(values: NDArray[np.floating]) -> NDArray[np.float32]:
@@ -63,6 +87,11 @@ def _columns_by_high_bits() -> NDArray[np.int8]:
     columns = np.concatenate([BINS // 2 + bins_above_0, BINS // 2 - 1 - bins_above_0])
     columns[~np.isfinite(np.tile(magnitudes, 2))] = BINS + 1
     return columns
+
+
+@functools.cache
+def _place_of_columns() -> int:
+    return _columns_by_high_bits().ctypes.data
 
 
 @functools.cache

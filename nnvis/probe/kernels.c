@@ -136,6 +136,15 @@ int output(const float *x, int64_t outer, int64_t units, int64_t inner, double m
     return 1;
 }
 
+/* Of every `stride`-th value: how many there are in each column, which the first 16 bits tell, but for those that are 0. */
+void magnitudes(const float *x, int64_t n, int64_t stride, const int8_t *columns, int64_t zeros, int32_t *counts) {
+    for (int64_t i = 0; i < n; i += stride) {
+        uint32_t bits;
+        memcpy(&bits, x + i, sizeof bits);
+        counts[x[i] == 0 ? zeros : columns[bits >> 16]]++;
+    }
+}
+
 /* Of several tensors at a time: their norms, and their values one after another in `copies` (where that is not null). */
 void norms(const float *const *tensors, const int64_t *sizes, int64_t count, float *copies, double *found) {
     for (int64_t t = 0; t < count; t++) {

@@ -17,15 +17,13 @@ import numpy as np
 from torch import Tensor
 
 from nnvis.probe.formulas import Owners, call_quantities, gradient_scalars, parameter_quantities
-from nnvis.probe.histograms import magnitude_counts
+from nnvis.probe.histograms import Sample, magnitude_counts
 from nnvis.probe.native import Row
 from nnvis.probe.parameters import ParameterReadings
 from nnvis.probe.readings import CallReading
 from nnvis.probe.statistics import MEAN, NO_SUMS, Number, Sums
 from nnvis.probe.transfer import Transfer
 from nnvis.record.vocabulary import FloatArray, LayerCounts, LayerValues, Measurement
-
-_NONE = np.empty(0, np.float32)
 
 
 @dataclass(frozen=True)
@@ -93,7 +91,7 @@ class Pending:
             return {}
         arrays = iter(self._samples.arrays())
         rows = [[next(arrays) for _ in row] for column in self._histograms.values() for row in column.values()]
-        counts = iter(magnitude_counts([row[0] if len(row) == 1 else np.concatenate([_NONE, *row]) for row in rows]))
+        counts = iter(magnitude_counts(rows))
         return {
             quantity: LayerCounts(tuple(column), np.stack([next(counts) for _ in column]))
             for quantity, column in self._histograms.items()
@@ -144,7 +142,7 @@ def _in_a_row(sums: Sequence[Sums], others: Sequence[Number]) -> FloatArray | Tr
 
 def _histogram_columns(
     rows: Mapping[str, CallReading], owners: Owners, read: ParameterReadings
-) -> dict[str, dict[str, tuple[Tensor, ...]]]:
+) -> dict[str, dict[str, tuple[Sample, ...]]]:
     """Sampled values by histogram quantity and layer; none where nothing was read."""
     if not (read.sampled or any(r.samples for r in rows.values())):
         return {}

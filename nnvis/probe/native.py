@@ -38,6 +38,7 @@ _ARGUMENTS: dict[str, tuple[Any, ...]] = {
     "squares": (c_void_p, c_int64),
     "moments": (c_void_p, c_int64, c_void_p),
     "output": (c_void_p, c_int64, c_int64, c_int64, c_double, c_double, c_void_p, c_void_p),
+    "magnitudes": (c_void_p, c_int64, c_int64, c_void_p, c_int64, c_void_p),
     "norms": (c_void_p, c_void_p, c_int64, c_void_p, c_void_p),
     "distances": (c_void_p, c_void_p, c_int64, c_void_p, c_void_p),
 }

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from nnvis.probe import native
-from nnvis.probe.histograms import sample
+from nnvis.probe.histograms import Sample, sample
 from nnvis.probe.readings import nonfinite_given
 from nnvis.probe.statistics import Norms, Number, place_of
 
@@ -106,7 +106,7 @@ class ParameterReadings:
     def forget_gradients(self) -> None:
         self.grad_norms: Readings = {}
         self.grad_nonfinite: Readings = {}
-        self._grad_samples: dict[int, Tensor] = {}  # (m,)
+        self._grad_samples: dict[int, Sample] = {}
 
     @torch.no_grad()
     def read_gradients(self, *, histogram: bool) -> None:
@@ -173,8 +173,8 @@ class ParameterReadings:
         """Whether there are values for histograms."""
         return bool(self._grad_samples)
 
-    def grad_samples(self, positions: Iterable[int]) -> tuple[Tensor, ...]:
-        """(m,) each: values of the gradients of several parameters, for one histogram."""
+    def grad_samples(self, positions: Iterable[int]) -> tuple[Sample, ...]:
+        """Values of the gradients of several parameters, for one histogram."""
         return tuple(self._grad_samples[i] for i in positions if i in self._grad_samples)
 
 

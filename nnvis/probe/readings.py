@@ -15,7 +15,7 @@ from weakref import ref
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from nnvis.probe.histograms import sample
+from nnvis.probe.histograms import Sample, sample
 from nnvis.probe.layers import Layer, tensors_in, unit_dim_of
 from nnvis.probe.statistics import (
     ABSENT,
@@ -53,7 +53,7 @@ class GradientReading(NamedTuple):
     size: int
     squares: Number  # sum of squares
     nonfinite: Number
-    samples: tuple[Tensor, ...] = ()  # (m,) each, for the histogram
+    samples: tuple[Sample, ...] = ()  # for the histogram
 
 
 @dataclass(slots=True)
@@ -66,8 +66,8 @@ class CallReading:
     output_shape: tuple[int, ...] | None = None  # without the batch dimension
     counts: Counts | None = None  # after nonlinearities
     spoilt: bool = False  # whether it may hold NaN or Inf: they were counted, or are on a device
-    samples: tuple[Tensor, ...] = ()  # (m,) each, for the histogram
-    grad_samples: tuple[Tensor, ...] = ()
+    samples: tuple[Sample, ...] = ()  # for the histogram
+    grad_samples: tuple[Sample, ...] = ()
     followed: bool = False  # whether its gradient is waited for
     has_gradient: bool = False
     gradient_absence: str = ""  # why there cannot be one

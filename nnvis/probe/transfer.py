@@ -1,15 +1,18 @@
 """Numbers on their way from the device to the host: one copy a device and step, started early and waited for late.
 
-transfer = Transfer([0.5, device_scalar, device_counts])      # floats and tensors of any shape; starts the copy
-transfer.arrays()                                             # waits; one float64 array for each
+transfer = Transfer([0.5, device_scalar, device_counts])      # floats, arrays, tensors of any shape; starts the copy
+transfer.arrays()                                             # waits; one array for each
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from ctypes import Array
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from nnvis.probe.statistics import Number, widest
@@ -19,7 +22,7 @@ from nnvis.record.vocabulary import FloatArray
 class Transfer:
     """A list of numbers and tensors that is being copied to the host."""
 
-    def __init__(self, values: Sequence[Number]) -> None:
+    def __init__(self, values: Sequence[Number | Array[Any]]) -> None:
         self._values = values
         self._arrivals: list[torch.cuda.Event] = []
         self._host: dict[int, Tensor] = {}  # by the id of a tensor that is on a device
@@ -40,7 +43,7 @@ class Transfer:
         self._wait()
         return np.array([self._on_host(v).item() if isinstance(v, Tensor) else v for v in self._values], np.float64)
 
-    def arrays(self) -> list[FloatArray]:
+    def arrays(self) -> list[NDArray[Any]]:
         """Each value as an array of its shape. The device is waited for here."""
         self._wait()
         return [self._on_host(v).numpy() if isinstance(v, Tensor) else np.array(v) for v in self._values]

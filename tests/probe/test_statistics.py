@@ -62,6 +62,11 @@ def counts_of(x: torch.Tensor, **options: Any) -> statistics.Counts:
     return found[1]
 
 
+def sample_of(x: torch.Tensor, size: int) -> np.ndarray:
+    taken = sample(x, size)
+    return taken.numpy() if isinstance(taken, torch.Tensor) else np.array(taken)
+
+
 def std_of(found: statistics.Moments) -> float:
     return math.sqrt(float(found.squared_deviations) / max(float(found.size) - 1, 1))
 
@@ -141,13 +146,15 @@ def test_active_counts_of_outputs_larger_than_a_piece(shape):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
-def test_magnitudes_are_binned_with_sign(dtype):
+def test_magnitudes_are_binned_with_sign(dtype, looking):
     generator = torch.Generator().manual_seed(0)
     spread = torch.randn(500, generator=generator) * 10 ** torch.randint(-30, 30, (500,), generator=generator)
     special = torch.tensor([0.0, -0.0, 1e-45, -1e-45, 0.5, 1.0, -1.0, -100.0, 3e38, float("nan"), float("-inf")])
     values = torch.cat([spread, special]).to(dtype)
-    plain, extreme = magnitude_counts([values.double().numpy(), np.array([1e-300, -1e-300, 1e300, -1e300, np.inf])])
-    assert magnitude_counts([sample(values, size=10**6).numpy()]).tolist() == [plain.tolist()]
+    extremes = np.array([1e-300, -1e-300, 1e300, -1e300, np.inf])
+    plain, extreme = magnitude_counts([[values.double().numpy()], [extremes]])
+    taken = sample_of(values, size=10**6)
+    assert magnitude_counts([[], [taken, taken]]).tolist() == [[0] * len(plain), (2 * plain).tolist()]
     exact = values.double().numpy()
     finite = exact[np.isfinite(exact) & (exact != 0)]
     half = BINS // 2
@@ -166,9 +173,15 @@ def test_the_edges_are_powers_of_ten_that_16_bits_hold():
     assert np.abs(inner - inner.round()).max() < 0.002
 
 
+def test_every_kth_value_is_counted(looking):
+    values = torch.randn(4000, generator=torch.Generator().manual_seed(0))
+    expected = magnitude_counts([[values.double().numpy()[::7]]])  # 5 and 6 share a factor with 4000, 4 is too few
+    assert magnitude_counts([[sample_of(values, size=800)]]).tolist() == expected.tolist()
+
+
 @given(st.integers(1, 50_000))
 def test_a_sample_is_small_and_favours_no_column(size):
-    taken = sample(torch.arange(size, dtype=torch.float64)).long()
+    taken = torch.from_numpy(sample_of(torch.arange(size, dtype=torch.float64), SAMPLE_SIZE)).long()
     assert 1 <= len(taken) <= SAMPLE_SIZE
     if size > SAMPLE_SIZE:
         columns = torch.bincount(taken % 8, minlength=8)
