@@ -150,6 +150,7 @@ class Probe:
         self._parameters = list(self._model.parameters())
         self._positions = {id(p): position for position, p in enumerate(self._parameters)}
         self._before: dict[tuple[int, ...], Before] = {}
+        self._calls: list[CallKey] = []  # of the last measured step, if each was a row and in their order
         self._layers = find_layers(self._model, self._patterns)
         self._sample_sizes = {
             self._positions[id(p)]: math.ceil(
@@ -418,6 +419,8 @@ class Probe:
 
     def _rows_of(self, readings: dict[CallKey, CallReading]) -> dict[str, CallReading]:
         """By row name, in the order of the rows."""
+        if [*readings] == self._calls:  # as at the last measured step
+            return dict(zip(self._rows, readings.values(), strict=True))
         called_again = {name for name, call in readings if call > 1}
         named = {f"{name}#{call}" if name in called_again else name: r for (name, call), r in readings.items()}
         for name, reading in named.items():
@@ -425,9 +428,9 @@ class Probe:
                 self._rows[name] = _layer_info(name, reading)
                 self._row_layers[name] = reading.layer
                 self._owners = None
-        return {
-            name: named.get(name) or CallReading.absent(layer, "not called") for name, layer in self._row_layers.items()
-        }
+        self._calls = [*readings] if [*named] == [*self._rows] else []
+        rows = self._row_layers.items()
+        return {name: named.get(name) or CallReading.absent(layer, "not called") for name, layer in rows}
 
     def _owners_in_order(self) -> Owners:
         """The layers that own parameters, in the order in which they first ran; those that never ran come last."""

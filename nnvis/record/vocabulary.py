@@ -8,7 +8,7 @@ run.layers["grad_norm"].at(step=0)        # (L,)
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -178,8 +178,7 @@ class Measurement:
     wall_time: float | None = None  # seconds since 1970; None: when it is written
 
 
-@dataclass(frozen=True)
-class LayerValues:
+class LayerValues(NamedTuple):
     """A quantity of every layer at one step."""
 
     layers: tuple[str, ...]  # L
