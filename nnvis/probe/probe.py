@@ -139,7 +139,8 @@ class Probe:
         self._by_parameters = True  # whether a backward pass may reach parameters and no layer's output: a penalty's
         self._current: _Step | None = None
         self._pending: list[Pending] = []
-        self._flushed_s = time.monotonic()
+        self._flush_by = math.inf  # on the monotonic clock
+        self._idle_until = -1  # steps before this one need no more than to be counted
         self._handles: list[RemovableHandle] = []
         self._paused = False
         self._every = every
@@ -203,7 +204,7 @@ class Probe:
             return
         what = f"{type(error).__name__}: {error}"
         self.failure = f"step {self.step}: {what}"
-        self._spoilt = None
+        self._spoilt, self._idle_until = None, -1
         with suppress(Exception):
             self.flush()  # steps that were measured as a whole
         self._pending = []
@@ -238,14 +239,14 @@ class Probe:
             self.recent.append(measurement)
             self._by_parameters |= "clip_factor" not in measurement.scalars
             self._write(measurement)
-        self._flushed_s = time.monotonic()
+        self._flush_by = math.inf
 
     def _flush_if_due(self) -> None:
         """Many steps are handed over at a time, which is quicker than one by one: the code stays in the caches."""
         if not self._pending:
             return
         numbers = len(self._pending) * self._pending[-1].layout.ends[-1]
-        if numbers >= _MOST_PENDING or time.monotonic() - self._flushed_s > _LONGEST_WAIT_S:
+        if numbers >= _MOST_PENDING or time.monotonic() > self._flush_by:
             self.flush()
 
     def pause(self) -> AbstractContextManager[None]:
@@ -291,6 +292,8 @@ class Probe:
 
     def _begin_step(self) -> None:
         if not self._measures(self.step):
+            if not callable(self._every):
+                self._idle_until = self.step - self.step % self._every + self._every - 1
             return
         if self._changed:
             self._find_layers()
@@ -371,8 +374,25 @@ class Probe:
             self._current.parameters.before_update(positions, gradients_are_there=not _has_closure(args, kwargs))
             self._current.optimizer_scale = getattr(optimizer, "grad_scale", None)  # a fused optimizer unscales inside
 
-    @_spares_the_training
     def _after_update(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+        if self._is_idle(optimizer):
+            self.step += 1
+        else:
+            self._end_update(optimizer, args, kwargs)
+
+    def _is_idle(self, optimizer: Optimizer) -> bool:
+        """Whether a step between measured ones needs no more than to be counted, told as quickly as can be."""
+        return (
+            self.step < self._idle_until
+            and optimizer is self._optimizers[0]
+            and time.monotonic() < self._flush_by
+            and getattr(optimizer, "found_inf", None) is None
+            and not _has_inner_step(type(optimizer))
+            and not is_compiling()
+        )
+
+    @_spares_the_training
+    def _end_update(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         if is_inner_step(optimizer):
             return
         if self._current is not None:
@@ -399,6 +419,7 @@ class Probe:
         self._flush_if_due()
         if self._current is not None and self._current.backward_passes:
             self._pending.append(self._conclude(self._current))
+            self._flush_by = min(self._flush_by, time.monotonic() + _LONGEST_WAIT_S)
             if not self._pending[-1].under_way:
                 self._flush_if_due()
             self.steps_measured += 1
