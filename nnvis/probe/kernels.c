@@ -1,4 +1,4 @@
-/* What is read of small blocks of float32 values, in one pass each. See native.py, which compiles and calls it.
+/* What is read of blocks of float32 values, in one pass each. See native.py, which compiles and calls it.
 
    Sums are made in float32 over a few hundred values at a time, and in double precision over these: as quick as float32,
    and as true as 1e-7. Squares that float32 cannot hold are summed once more in double precision, which can. */

@@ -29,8 +29,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-MOST_VALUES = 2**17
-"""Values of a tensor: with more of them torch's kernels are as quick, and use all threads."""
+SMALL, FEW_THREADS = 2**17, 4
+"""With more values, and more threads, torch's kernels are as quick; one pass of one thread keeps up with a few."""
+MOST_VALUES = 2**24
+"""Of a tensor: up to here each number is a float."""
 _FLAGS = ("-std=c11", "-O3", "-ffp-contract=off", "-shared", "-fPIC")
 _LONGEST_S = 30.0
 

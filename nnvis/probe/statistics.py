@@ -63,7 +63,8 @@ def place_of(x: Tensor) -> int:
         and looking_is_free(x)
         and type(x) in _PLAIN
         and x.layout is torch.strided
-        and 0 < x.numel() <= native.MOST_VALUES
+        and 0 < (count := x.numel()) <= native.MOST_VALUES
+        and (count <= native.SMALL or torch.get_num_threads() <= native.FEW_THREADS)
         and not x.is_nested
         and x.is_contiguous()
         and not x.is_neg()

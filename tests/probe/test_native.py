@@ -145,6 +145,14 @@ def test_only_plain_blocks_of_float32_are_taken():
 
 
 @needs_kernels
+def test_with_many_threads_torch_reads_large_tensors(monkeypatch):
+    small, large = torch.randn(native.SMALL), torch.randn(native.SMALL + 1)
+    assert [bool(place_of(x)) for x in (small, large)] == [True, torch.get_num_threads() <= native.FEW_THREADS]
+    monkeypatch.setattr(torch, "get_num_threads", lambda: native.FEW_THREADS + 1)
+    assert [bool(place_of(x)) for x in (small, large)] == [True, False]
+
+
+@needs_kernels
 @pytest.mark.parametrize("transform", ["vmap", "grad"])
 def test_what_a_function_transform_wraps_has_no_place(transform):
     seen = []
