@@ -403,7 +403,7 @@ def test_a_fault_in_any_hook_spares_the_training(tmp_path, monkeypatch, place):
         nn.Sequential(nn.ReLU())
         train(model, optimizer, 25)
 
-    monkeypatch.setattr("nnvis.probe.probe._MOST_PENDING", 500)  # numbers: some ten steps
+    monkeypatch.setattr("nnvis.probe.probe._MOST_NUMBERS", 500)  # numbers: some ten steps
     alone, model = (nn.Sequential(*network(), Same()) for _ in range(2))
     optimizer = sgd(model)
     torch.manual_seed(1)

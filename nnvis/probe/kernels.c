@@ -23,9 +23,23 @@ static double total(const double *lanes) {
     return sum;
 }
 
-static double squares_in_double(const float *x, int64_t n, double mean) {
-    double sum = 0;
-    for (int64_t i = 0; i < n; i++) sum += (x[i] - mean) * (x[i] - mean);
+static inline double squares_in_double(const float *x, int64_t n, double mean) {
+    const int64_t whole = n - n % LANES;
+    double totals[LANES] = {0};
+    for (int64_t i = 0; i < whole; i += LANES)
+        for (int j = 0; j < LANES; j++) totals[j] += (x[i + j] - mean) * (x[i + j] - mean);
+    double sum = total(totals);
+    for (int64_t i = whole; i < n; i++) sum += (x[i] - mean) * (x[i] - mean);
+    return sum;
+}
+
+static inline double sum_in_double(const float *x, int64_t n) {
+    const int64_t whole = n - n % LANES;
+    double totals[LANES] = {0};
+    for (int64_t i = 0; i < whole; i += LANES)
+        for (int j = 0; j < LANES; j++) totals[j] += x[i + j];
+    double sum = total(totals);
+    for (int64_t i = whole; i < n; i++) sum += x[i];
     return sum;
 }
 
@@ -48,7 +62,7 @@ WIDE double squares(const float *x, int64_t n) {
 WIDE void moments(const float *x, int64_t n, double *found) {
     const int64_t whole = n - n % LANES;
     int32_t largest[LANES] = {0}, most = 0; /* the bits of magnitudes are in the order of magnitudes, NaN last */
-    double sums[LANES] = {0}, squares[LANES] = {0};
+    double sums[LANES] = {0}, squared_sums[LANES] = {0};
     for (int64_t i = 0; i < whole;) {
         const int64_t end = i + BLOCK < whole ? i + BLOCK : whole;
         float lanes[LANES] = {0}, squared_lanes[LANES] = {0};
@@ -63,10 +77,10 @@ WIDE void moments(const float *x, int64_t n, double *found) {
             }
         for (int j = 0; j < LANES; j++) {
             sums[j] += lanes[j];
-            squares[j] += squared_lanes[j];
+            squared_sums[j] += squared_lanes[j];
         }
     }
-    double sum = total(sums), squared = total(squares);
+    double sum = total(sums), squared = total(squared_sums);
     for (int64_t i = whole; i < n; i++) {
         int32_t bits;
         memcpy(&bits, x + i, sizeof bits);
@@ -80,9 +94,7 @@ WIDE void moments(const float *x, int64_t n, double *found) {
     memcpy(&magnitude, &most, sizeof magnitude);
     double mean = sum / n, deviations = squared - sum * mean;
     if (!(deviations > LEAST && squared < MOST && deviations > CANCELLATION * squared)) {
-        sum = 0;
-        for (int64_t i = 0; i < n; i++) sum += x[i];
-        mean = sum / n;
+        mean = sum_in_double(x, n) / n;
         deviations = squares_in_double(x, n, mean);
     }
     found[0] = mean;

@@ -6,6 +6,7 @@ for measurement in measurements([pending, ...]): ...     # the one place where a
 
 from __future__ import annotations
 
+import math
 import time
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -16,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 from torch import Tensor
 
-from nnvis.probe.formulas import Owners, call_quantities, gradient_scalars, parameter_quantities
+from nnvis.probe.formulas import GREW, Owners, call_quantities, gradient_scalars, parameter_quantities
 from nnvis.probe.histograms import Sample, magnitude_counts
 from nnvis.probe.native import Row
 from nnvis.probe.parameters import ParameterReadings
@@ -51,8 +52,8 @@ class Layout(NamedTuple):
 class Pending:
     """A step whose numbers may be on their way from the device: `measurements` makes the rest of it.
 
-    Where looking at them is free nothing is kept of its readings, so that the next step finds their memory still in the
-    caches. `under_way`: whether `measurements` might wait.
+    Where looking at them is free only numbers are kept of its readings (and histograms), so that the next step finds
+    their memory still in the caches. `under_way`: whether `measurements` might wait.
     """
 
     def __init__(
@@ -80,6 +81,20 @@ class Pending:
             [one for column in self._histograms.values() for row in column.values() for one in row]
         )  # both start now
         self.under_way = self._samples.under_way or (isinstance(self._numbers, Transfer) and self._numbers.under_way)
+
+    @property
+    def on_device(self) -> bool:
+        """Whether its numbers cannot be looked at yet."""
+        return isinstance(self._numbers, Transfer)
+
+    @property
+    def gradients_grew(self) -> bool:
+        """Whether an optimizer got larger gradients than were read: more was backpropagated than layers show."""
+        if isinstance(self._numbers, Transfer):
+            return False
+        ends, (backward, optimizer) = self.layout.ends, self._numbers[-2:]
+        read, got = self._numbers[ends[0] : ends[1]], self._numbers[ends[4] : ends[5]]
+        return math.hypot(*got.tolist()) * float(backward) > GREW * math.hypot(*read.tolist()) * float(optimizer)
 
     def numbers(self) -> FloatArray:
         """(n,) everything that was read, in one row. The device is waited for here."""

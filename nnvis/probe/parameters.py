@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from nnvis.probe import native
 from nnvis.probe.histograms import Sample, sample
 from nnvis.probe.readings import nonfinite_given
-from nnvis.probe.statistics import Norms, Number, place_of
+from nnvis.probe.statistics import Number, norms, place_of
 
 Readings = dict[int, Number]  # by the parameter's position in the model's list
 
@@ -18,6 +18,9 @@ Readings = dict[int, Number]  # by the parameter's position in the model's list
 _MOST_COPIED = 2**13
 """Values of a parameter that is copied with others into one tensor. Larger ones fit into the memory that activations
 have just left, which all of them in one piece would not."""
+
+
+_MOST_KNOWN = 8  # sets of parameters that are updated together
 
 
 class Before:
@@ -39,16 +42,22 @@ class Before:
         large = {i: p for i, p in self._parameters.items() if i not in placed and _has_size(p)}
         self._large: list[Tensor] = [*large.values()]
         self.positions = [*placed, *large]
+        self._left_out = [p for i, p in self._parameters.items() if i not in placed and i not in large]
         self._copies = native.scratch(sum(self._places.sizes)) if self._places else None
         self._clones: list[Tensor] = []
 
     def remember(self) -> Readings:
         """Their norms at present, from where distances will be measured."""
-        if self._places and not self._places.unchanged:
+        self._clones = []
+        if (self._places and not self._places.unchanged) or any(map(_has_size, self._left_out)):
             self._sort()
         small = self._places.norms(self._copies) if self._places else ()
         self._clones = [p.clone() for p in self._large]
-        return self._by_position(small, Norms().of(self._large))
+        return self._by_position(small, norms(self._large))
+
+    def let_go(self) -> None:
+        """No distances will be asked for."""
+        self._clones = []
 
     def distances(self) -> Readings:
         """Of each parameter from what it was when they were remembered last; can be asked once."""
@@ -76,7 +85,7 @@ def _norms_of_differences(before: list[Tensor], now: Sequence[Tensor]) -> list[N
     """The differences take the place of what was before."""
     if before:
         torch._foreach_sub_(before, [*now])  # pyright: ignore[reportPrivateImportUsage]
-    return Norms().of(before)
+    return norms(before)
 
 
 class ParameterReadings:
@@ -97,7 +106,6 @@ class ParameterReadings:
         self._sample_sizes = sample_sizes
         self._known = {} if known is None else known
         self._before: Before | None = None
-        self._norms = Norms()  # of gradients
         self.weight_norms: Readings = {}  # before the update
         self.update_norms: Readings = {}
         self.clipped_norms: Readings = {}  # of the gradients as the optimizer got them
@@ -108,11 +116,17 @@ class ParameterReadings:
         self.grad_nonfinite: Readings = {}
         self._grad_samples: dict[int, Sample] = {}
 
+    def let_go(self) -> None:
+        """The step is over, perhaps before the update was."""
+        if self._before is not None:
+            self._before.let_go()
+            self._before = None
+
     @torch.no_grad()
     def read_gradients(self, *, histogram: bool) -> None:
         """Read `.grad` at the end of a backward pass; a later pass of the same step has accumulated and replaces it."""
         grads = _gradients((i, p) for i, p in enumerate(self.parameters) if i not in self.clipped_norms)
-        found = self._norms_of(grads)
+        found = _norms_of(grads)
         nonfinite = {i: nonfinite_given(norm, grads[i]) for i, norm in found.items()}
         if self.clipped_norms:  # of what was handed over to an optimizer
             handed_over = [i for i in self.grad_norms if i in self.clipped_norms]
@@ -126,7 +140,7 @@ class ParameterReadings:
     def read_gradients_of(self, positions: Iterable[int], *, histogram: bool) -> None:
         """Of parameters that an optimizer is about to update while the backward pass goes on."""
         grads = _gradients((i, self.parameters[i]) for i in positions)
-        self.grad_norms |= self._norms_of(grads)
+        self.grad_norms |= _norms_of(grads)
         self.grad_nonfinite |= {i: nonfinite_given(self.grad_norms[i], grad) for i, grad in grads.items()}
         if histogram:
             self._sample(grads)
@@ -136,6 +150,8 @@ class ParameterReadings:
         """Remember where these parameters are, and what is left of their gradients after clipping."""
         key = tuple(positions)
         if key not in self._known:
+            if len(self._known) >= _MOST_KNOWN:
+                self._known.clear()
             self._known[key] = Before({i: self.parameters[i] for i in key})
         self._before = self._known[key]
         found = self._before.remember()
@@ -158,11 +174,7 @@ class ParameterReadings:
 
     def _read_clipped(self, positions: Iterable[int]) -> None:
         grads = _gradients((i, self.parameters[i]) for i in positions)
-        self.clipped_norms |= self._norms_of(grads)
-        self._norms.forget()
-
-    def _norms_of(self, grads: Mapping[int, Tensor]) -> Readings:
-        return dict(zip(grads, self._norms.of([*grads.values()]), strict=True))
+        self.clipped_norms |= _norms_of(grads)
 
     def _sample(self, grads: Mapping[int, Tensor]) -> None:
         sizes = self._sample_sizes
@@ -181,6 +193,10 @@ class ParameterReadings:
 def _gradients(parameters: Iterable[tuple[int, nn.Parameter]]) -> dict[int, Tensor]:
     there = {i: grad for i, p in parameters if (grad := p.grad) is not None}
     return {i: gradient_values(grad) if grad.is_sparse else grad for i, grad in there.items()}
+
+
+def _norms_of(grads: Mapping[int, Tensor]) -> Readings:
+    return dict(zip(grads, norms([*grads.values()]), strict=True))
 
 
 def gradient_values(grad: Tensor) -> Tensor:

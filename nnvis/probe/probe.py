@@ -63,7 +63,8 @@ from nnvis.probe.wiring import Wiring, find_fed
 from nnvis.record.vocabulary import ABSENCE_REASONS, LayerInfo, Measurement
 
 Write = Callable[[Measurement], None]
-_MOST_PENDING = 2**16  # numbers
+_MOST_NUMBERS = 2**16  # of pending steps
+_MOST_ON_DEVICE = 16  # steps
 _LONGEST_WAIT_S = 1.0
 _RECENT = 8  # measured steps that are remembered
 _HOOKED_STEP = Optimizer.profile_hook_step(lambda: None).__code__  # what torch wraps each class's `step` in
@@ -185,6 +186,7 @@ class Probe:
         self._handles.clear()
         self._flush_last()
         self._end_step()
+        self._before.clear()
         self._tidy_parameters()
 
     def _tidy_parameters(self) -> None:
@@ -209,6 +211,7 @@ class Probe:
             self.flush()  # steps that were measured as a whole
         self._pending = []
         self._end_step()
+        self._before.clear()
         tell(f"nnvis stops measuring, training goes on: {what}", stacklevel=4)
 
     @_spares_the_training
@@ -245,8 +248,9 @@ class Probe:
         """Many steps are handed over at a time, which is quicker than one by one: the code stays in the caches."""
         if not self._pending:
             return
-        numbers = len(self._pending) * self._pending[-1].layout.ends[-1]
-        if numbers >= _MOST_PENDING or time.monotonic() > self._flush_by:
+        steps, last = len(self._pending), self._pending[-1]
+        many = steps * last.layout.ends[-1] >= _MOST_NUMBERS or (last.on_device and steps >= _MOST_ON_DEVICE)
+        if many or time.monotonic() > self._flush_by:
             self.flush()
 
     def pause(self) -> AbstractContextManager[None]:
@@ -297,6 +301,7 @@ class Probe:
             return
         if self._changed:
             self._find_layers()
+            self._compiled = self._compiled or is_compiled(self._parts)
         self._compiled = self._compiled or any(part._compiled_call_impl is not None for part in self._parts)
         due = self._histograms and self._histogram_is_due()
         parameters = ParameterReadings(self._parameters, self._sample_sizes, self._before)
@@ -347,6 +352,7 @@ class Probe:
     def _end_step(self) -> None:
         if self._current is not None:
             self._current.unhook()
+            self._current.parameters.let_go()
             if self._current.backward_passes and self._current.by_parameters is not None:
                 self._by_parameters = self._current.by_parameters
             self._current = None
@@ -383,12 +389,12 @@ class Probe:
     def _is_idle(self, optimizer: Optimizer) -> bool:
         """Whether a step between measured ones needs no more than to be counted, told as quickly as can be."""
         return (
-            self.step < self._idle_until
+            not is_compiling()
+            and self.step < self._idle_until
             and optimizer is self._optimizers[0]
             and time.monotonic() < self._flush_by
             and getattr(optimizer, "found_inf", None) is None
             and not _has_inner_step(type(optimizer))
-            and not is_compiling()
         )
 
     @_spares_the_training
@@ -419,6 +425,7 @@ class Probe:
         self._flush_if_due()
         if self._current is not None and self._current.backward_passes:
             self._pending.append(self._conclude(self._current))
+            self._by_parameters |= self._pending[-1].gradients_grew
             self._flush_by = min(self._flush_by, time.monotonic() + _LONGEST_WAIT_S)
             if not self._pending[-1].under_way:
                 self._flush_if_due()
@@ -440,7 +447,7 @@ class Probe:
 
     def _rows_of(self, readings: dict[CallKey, CallReading]) -> dict[str, CallReading]:
         """By row name, in the order of the rows."""
-        if [*readings] == self._calls:  # as at the last measured step
+        if readings and [*readings] == self._calls:  # as at the last measured step
             return dict(zip(self._rows, readings.values(), strict=True))
         called_again = {name for name, call in readings if call > 1}
         named = {f"{name}#{call}" if name in called_again else name: r for (name, call), r in readings.items()}

@@ -83,7 +83,7 @@ class CallReading:
         """Of one backward pass."""
         if self.has_gradient or self.gradient_absence:
             self.lose_gradient("several backward passes")
-        elif not self.absence:
+        else:
             self.has_gradient = True
             self.sums[GRAD_SIZE:ABSENT] = gradient[:3]
             self.sums[NO_GRADIENT] = 0

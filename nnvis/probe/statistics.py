@@ -15,7 +15,6 @@ import functools
 import math
 from collections.abc import MutableSequence, Sequence
 from ctypes import Array, c_double, c_float
-from operator import is_
 from typing import NamedTuple
 
 import torch
@@ -102,7 +101,7 @@ NO_SUMS: tuple[Number, ...] = (1.0, _NAN, _NAN, _NAN, _NAN, 1.0, _NAN, _NAN, _NA
 def output_sums(
     x: Tensor, *, unit_dim: int | None = None, bounds: tuple[float, float] | None = None, non_negative: bool = False
 ) -> tuple[Sums, Counts | None] | None:
-    """All that is read of an output, and how many of each unit's values are not 0; None where it has no real values.
+    """All that is read of an output, and how many of each unit's values are not 0; None for integers and odd tensors.
 
     Without `unit_dim` no units are looked at, without `bounds` no saturation. `non_negative`: whether no value can be
     below 0, which is quicker. May raise RuntimeError and NotImplementedError for a tensor that is not `is_plain`.
@@ -200,27 +199,16 @@ def squared_norm(x: Tensor) -> Number:
     return number(torch.linalg.vector_norm(values, dtype=widest(values))) ** 2
 
 
-class Norms:
-    """L2 norms of many tensors, right for 1e-23 and for 1e20; asked again of the same ones the answer is quicker."""
-
-    def __init__(self) -> None:
-        self._known: native.Places | None = None  # of those of the last ones that the kernels take
-
-    def of(self, tensors: list[Tensor]) -> list[Number]:
-        """One of each."""
-        known = self._known
-        if known and len(known.tensors) == len(tensors) and all(map(is_, known.tensors, tensors)) and known.unchanged:
-            return [*known.norms()]
-        places = [place_of(t) for t in tensors]
-        small = [t for t, place in zip(tensors, places, strict=True) if place]
-        others = [t for t, place in zip(tensors, places, strict=True) if not place]
-        self._known = native.Places(small, [*filter(None, places)]) if small else None
-        found = iter(self._known.norms() if self._known else ()), iter(_norms(others) if others else ())
-        return [next(found[not place]) for place in places]
-
-    def forget(self) -> None:
-        """Keep no tensor alive."""
-        self._known = None
+def norms(tensors: list[Tensor]) -> list[Number]:
+    """L2 norm of each of many tensors; right for 1e-23 and for 1e20."""
+    places = [place_of(t) for t in tensors]
+    if not any(places):
+        return _norms(tensors) if tensors else []
+    if all(places):
+        return [*native.Places(tensors, places).norms()]
+    small = [t for t, place in zip(tensors, places, strict=True) if place]
+    found = iter(norms(small)), iter(_norms([t for t, place in zip(tensors, places, strict=True) if not place]))
+    return [next(found[not place]) for place in places]
 
 
 def _norms(tensors: list[Tensor]) -> list[Number]:

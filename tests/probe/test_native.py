@@ -105,6 +105,28 @@ def test_norms_copy_and_distances_tell_how_far_each_has_moved():
     assert known.distances(copies) == pytest.approx(expected, rel=1e-6)
 
 
+@needs_kernels
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@torch.no_grad()
+def test_a_parameter_that_has_got_another_tensor_since_the_last_step_is_found_again(dtype):
+    parameter = nn.Parameter(torch.ones(3, 4))
+    before = Before({0: parameter})
+    before.remember()
+    parameter.data = torch.full((3, 4), 2.0, dtype=dtype)
+    assert before.remember() == {0: pytest.approx(48**0.5)}
+    parameter.data += 1
+    assert before.distances() == {0: pytest.approx(12**0.5)}
+
+
+def test_what_had_no_values_at_first_is_measured_once_it_has():
+    parameter = nn.Parameter(torch.ones(3, device="meta"))
+    before = Before({0: parameter})
+    assert before.remember() == {}
+    with torch.no_grad():
+        torch.utils.swap_tensors(parameter, nn.Parameter(torch.ones(3)))
+    assert before.remember() == {0: pytest.approx(3**0.5)}
+
+
 @pytest.mark.parametrize("compiled", [True, False])
 def test_a_parameter_that_gets_another_tensor_has_moved_to_it(compiled, monkeypatch):
     if not compiled:

@@ -613,7 +613,7 @@ def test_between_measured_steps_no_hook_is_live():
     assert live == [True, False, True, False, True]
 
 
-def test_a_fault_in_the_probe_spares_the_training():
+def test_a_fault_in_the_probe_spares_the_training(monkeypatch):
     def full_disk(measurement: Measurement) -> None:
         raise OSError(28, "No space left on device")
 
@@ -627,10 +627,95 @@ def test_a_fault_in_the_probe_spares_the_training():
                 loss_on(inputs)(model).backward()
                 optimizer.step()
 
+    monkeypatch.setattr(probe_module, "_MOST_NUMBERS", 500)
     with pytest.warns(UserWarning, match="No space left") as told:
         train()
     assert len(told) == 1
     assert not torch_module._global_forward_hooks
+
+
+def test_what_an_update_that_fails_leaves_is_let_go():
+    model = nn.Linear(300, 300)  # a parameter that is copied by itself
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+
+    def closure() -> float:
+        model(batch(2, 300)).sum().backward()
+        raise ValueError("no loss")
+
+    probe = Probe(model, [optimizer], write=lambda m: None, every=1)
+    with probe, pytest.raises(ValueError, match="no loss"):
+        optimizer.step(closure)
+    model.zero_grad()
+    gc.collect()
+    large = [x for x in gc.get_objects() if type(x) in (Tensor, nn.Parameter) and x.shape == (300, 300)]
+    assert [x is model.weight for x in large] == [True]
+
+
+def test_a_model_compiled_in_mid_training_goes_on_by_its_parameters():
+    inputs, model, written = batch(9, 6), mlp(), Steps()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with Probe(model, [optimizer], write=written.append, every=1) as probe:
+        for k in range(6):
+            if k == 2:
+                model.compile(backend="eager")
+            optimizer.zero_grad()
+            loss_on(inputs)(model).backward()
+            optimizer.step()
+    assert not probe.failure
+    reference = watch(mlp(), loss_on(inputs), steps=6)
+    for step in (0, 1, 3, 4, 5):  # the step in which it was compiled had hooks already
+        expected = reference.column("grad_norm", step).values
+        np.testing.assert_allclose(written.column("grad_norm", step).values, expected, rtol=1e-4)
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute")  # of torch.compile
+def test_a_compiled_part_that_comes_in_is_seen_as_compiled():
+    model = mlp()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with Probe(model, [optimizer], write=lambda m: None, every=2) as probe:
+        for k in range(2):
+            if k == 1:  # not a measured step, so that torch sees no hooks
+                model.append(cast(nn.Module, torch.compile(nn.Linear(3, 3), backend="eager")))
+            loss_on(batch(9, 6))(model).backward()
+            optimizer.step()
+        assert probe._compiled
+
+
+class Fused(torch.optim.Optimizer):
+    """Skips its step where it is told that gradients are not finite, as torch's fused ones do."""
+
+    def __init__(self, parameters) -> None:
+        super().__init__(parameters, {})
+        self.found_inf: Tensor | None = None
+
+    @torch.no_grad()
+    def step(self, closure=None):  # pyright: ignore[reportIncompatibleMethodOverride]
+        for p in self.param_groups[0]["params"]:
+            p -= 0.1 * p.grad * (self.found_inf is None)
+
+
+class FusedTwice(Fused):
+    def step(self, closure=None):  # pyright: ignore[reportIncompatibleMethodOverride]
+        super().step()
+        super().step()
+
+
+@pytest.mark.parametrize("kind", [Fused, FusedTwice])
+def test_steps_between_measured_ones_are_counted_right(kind):
+    """By the first optimizer, each once, those that a fused one has skipped not at all."""
+    model, other = mlp(), mlp()
+    first, second = kind(model.parameters()), torch.optim.SGD(other.parameters(), lr=0.1)
+    written = Steps()
+    with Probe(model, [first, second], write=written.append, every=4) as probe:
+        for k in range(14):
+            for net, optimizer in ((model, first), (other, second)):
+                optimizer.zero_grad()
+                loss_on(batch(9, 6))(net).backward()
+            first.found_inf = torch.tensor(1.0) if k in (2, 6) else None
+            first.step()
+            second.step()
+        assert probe.step == 12
+    assert [m.step for m in written] == [0, 4, 8]
 
 
 def test_a_fault_while_closing_spares_the_training():

@@ -86,7 +86,7 @@ def test_moments_are_those_of_numpy(x, looking):
 def test_norms_are_those_of_numpy(x, looking):
     expected = np.linalg.norm(x.double().numpy())
     assert math.sqrt(float(statistics.squared_norm(x))) == pytest.approx(expected, rel=1e-5, abs=0)
-    (norm,) = statistics.Norms().of([x])
+    (norm,) = statistics.norms([x])
     assert float(norm) == pytest.approx(expected, rel=1e-5, abs=0)
 
 
