@@ -11,8 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from nnvis.probe.layers import Layer
-from nnvis.probe.readings import CODES
-from nnvis.record.vocabulary import BoolArray, FloatArray, IntArray
+from nnvis.record.vocabulary import ABSENCE_CODES, BoolArray, FloatArray, IntArray
 
 GREW = 1.001
 """A gradient whose norm is more than this times what was read has been added to since: that is no clipping."""
@@ -105,7 +104,7 @@ def parameter_quantities(
     def codes(known: BoolArray, absence: str) -> IntArray:
         """(T, L)"""
         there = np.logical_or.reduceat(known, owners.starts)
-        return np.where(there, 0, np.where(frozen, CODES["frozen"], CODES[absence])).astype(np.int8)
+        return np.where(there, 0, np.where(frozen, ABSENCE_CODES["frozen"], ABSENCE_CODES[absence])).astype(np.int8)
 
     grads, with_grad = gather(0)
     nonfinite, _ = gather(1)

@@ -14,6 +14,10 @@
 #endif
 
 enum { LANES = 16, BLOCK = 256 };
+enum { /* the order of what is read of one call of a layer, as in statistics.py */
+    SIZE, MEAN, SQUARED_DEVIATIONS, ABSMAX, NONFINITE, UNITS, ACTIVE, ACTIVE_UNITS, SATURATED,
+    INPUTS_NONFINITE, GRAD_SIZE, GRAD_SQUARES, GRAD_NONFINITE, ABSENT, NO_GRADIENT
+};
 static const double LEAST = 1e-30, MOST = 1e37; /* sums of squares that float32 holds with room to spare */
 static const double CANCELLATION = 1e-2;        /* of variance to mean square, below which digits are lost */
 
@@ -125,26 +129,26 @@ WIDE int64_t away(const float *x, int64_t n, float middle, float far) {
 
 /* All that is read of an output of the shape (outer, units, inner), into `sums`, whose order is that of statistics.py: of
    its units where there are `counts` to fill, of its ends where `far` is above 0. Returns whether all values are finite;
-   where they are not nothing is said. */
+   where they are not the sums are not to be used. */
 int output(const float *x, int64_t outer, int64_t units, int64_t inner, double middle, double far, float *counts,
            double *sums) {
     const int64_t n = outer * units * inner;
-    moments(x, n, sums + 1);
-    if (!isfinite(sums[3])) return 0;
-    sums[0] = n;
-    sums[4] = sums[9] = sums[13] = sums[14] = 0;
-    sums[5] = sums[10] = 1;
-    sums[6] = sums[7] = sums[8] = sums[11] = sums[12] = NAN;
+    moments(x, n, sums + MEAN);
+    if (!isfinite(sums[ABSMAX])) return 0;
+    sums[SIZE] = n;
+    sums[NONFINITE] = sums[INPUTS_NONFINITE] = sums[ABSENT] = sums[NO_GRADIENT] = 0;
+    sums[UNITS] = sums[GRAD_SIZE] = 1;
+    sums[ACTIVE] = sums[ACTIVE_UNITS] = sums[SATURATED] = sums[GRAD_SQUARES] = sums[GRAD_NONFINITE] = NAN;
     if (counts) {
         active(x, outer, units, inner, counts);
-        sums[5] = units;
-        sums[6] = sums[7] = 0;
+        sums[UNITS] = units;
+        sums[ACTIVE] = sums[ACTIVE_UNITS] = 0;
         for (int64_t u = 0; u < units; u++) {
-            sums[6] += counts[u];
-            sums[7] += counts[u] != 0;
+            sums[ACTIVE] += counts[u];
+            sums[ACTIVE_UNITS] += counts[u] != 0;
         }
     }
-    if (far > 0) sums[8] = away(x, n, middle, far);
+    if (far > 0) sums[SATURATED] = away(x, n, middle, far);
     return 1;
 }
 

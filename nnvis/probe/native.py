@@ -44,7 +44,9 @@ _ARGUMENTS: dict[str, tuple[Any, ...]] = {
     "distances": (c_void_p, c_void_p, c_int64, c_void_p, c_void_p),
 }
 _RESULTS = {"squares": c_double, "output": c_int}
-Row = c_double * 15
+NUMBERS = 15
+"""That are read of one call of a layer; statistics.py names them."""
+Row = c_double * NUMBERS
 
 
 @functools.cache
@@ -111,12 +113,9 @@ class Places:
         """`places`: what `place_of` says of each."""
         self.tensors, self.sizes = tensors, [t.numel() for t in tensors]
         self._known = [*zip(tensors, places, self.sizes, strict=True)]
-        count = len(places)
-        self._of_values, self._of_sizes, self._count = (
-            (c_void_p * count)(*places),
-            (c_int64 * count)(*self.sizes),
-            count,
-        )
+        self._count = count = len(places)
+        self._of_values = (c_void_p * count)(*places)
+        self._of_sizes = (c_int64 * count)(*self.sizes)
 
     @property
     def unchanged(self) -> bool:

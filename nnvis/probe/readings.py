@@ -38,13 +38,12 @@ from nnvis.probe.statistics import (
     squared_norm,
     unit_sums,
 )
-from nnvis.record.vocabulary import ABSENCE_REASONS
+from nnvis.record.vocabulary import ABSENCE_CODES
 
 _Hook = Callable[[Tensor], Tensor | None]
 _OURS = -1  # among the hooks of a tensor, whose other keys count from 0
 CallKey = tuple[str, int]  # a layer's name, and which of its calls within one forward pass: 1, 2, ...
-CODES = {reason: code for code, reason in enumerate(ABSENCE_REASONS)}
-_NO_GRADIENT = CODES["no gradient"]
+_NO_GRADIENT = ABSENCE_CODES["no gradient"]
 
 
 class GradientReading(NamedTuple):
@@ -69,30 +68,32 @@ class CallReading:
     samples: tuple[Sample, ...] = ()  # for the histogram
     grad_samples: tuple[Sample, ...] = ()
     followed: bool = False  # whether its gradient is waited for
-    has_gradient: bool = False
     gradient_absence: str = ""  # why there cannot be one
 
     @classmethod
     def absent(cls, layer: Layer, why: str) -> Self:
         """Of an output of which nothing can be read."""
         sums: Sums = [*NO_SUMS]
-        sums[ABSENT] = sums[NO_GRADIENT] = CODES[why]
+        sums[ABSENT] = sums[NO_GRADIENT] = ABSENCE_CODES[why]
         return cls(layer, sums, why)
+
+    @property
+    def has_gradient(self) -> bool:
+        return not self.sums[NO_GRADIENT]
 
     def gradient_arrived(self, gradient: GradientReading) -> None:
         """Of one backward pass."""
         if self.has_gradient or self.gradient_absence:
             self.lose_gradient("several backward passes")
         else:
-            self.has_gradient = True
             self.sums[GRAD_SIZE:ABSENT] = gradient[:3]
             self.sums[NO_GRADIENT] = 0
             self.grad_samples = gradient.samples
 
     def lose_gradient(self, why: str) -> None:
-        self.has_gradient, self.gradient_absence, self.grad_samples = False, why, ()
+        self.gradient_absence, self.grad_samples = why, ()
         self.sums[GRAD_SIZE:ABSENT] = NO_SUMS[GRAD_SIZE:ABSENT]
-        self.sums[NO_GRADIENT] = CODES[self.absence or why or "no gradient"]
+        self.sums[NO_GRADIENT] = ABSENCE_CODES[self.absence or why or "no gradient"]
 
     def pool(self, other: CallReading) -> None:
         """Add what another micro-batch's call of the same layer showed."""
@@ -114,7 +115,6 @@ class CallReading:
             pairs = zip(sums[place], others[place], strict=True)
             sums[place] = [one + more for one, more in pairs] if self.has_gradient else others[place]
             sums[NO_GRADIENT] = 0
-            self.has_gradient = True
             self.grad_samples += other.grad_samples
 
 

@@ -93,7 +93,7 @@ Sums = MutableSequence[Number] | Array[c_double]
     GRAD_NONFINITE,
     ABSENT,  # code of the reason; 0 where there is an output
     NO_GRADIENT,  # code of the reason; 0 where there is a gradient
-) = range(15)
+) = range(native.NUMBERS)
 _NAN = math.nan
 NO_SUMS: tuple[Number, ...] = (1.0, _NAN, _NAN, _NAN, _NAN, 1.0, _NAN, _NAN, _NAN, 0.0, 1.0, _NAN, _NAN, 0.0, 0.0)
 

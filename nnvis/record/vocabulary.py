@@ -36,6 +36,7 @@ ABSENCE_REASONS: tuple[str, ...] = (
     "no plain tensor",  # sparse, nested, or batched by vmap
 )
 """Why a value is absent. The position is the code written to the log: append only, never reorder."""
+ABSENCE_CODES = {reason: code for code, reason in enumerate(ABSENCE_REASONS)}
 
 LAYER_QUANTITIES: dict[str, str] = {
     "activation_mean": "mean of the layer's output over the batch",

@@ -651,6 +651,16 @@ def test_what_an_update_that_fails_leaves_is_let_go():
     assert [x is model.weight for x in large] == [True]
 
 
+def test_gradients_that_the_loop_throws_away_are_not_kept():
+    model = mlp()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with Probe(model, [optimizer], write=lambda m: None, every=1):
+        loss_on(batch(9, 6))(model).backward()
+        gradients = [weakref.ref(p.grad) for p in model.parameters()]
+        model.zero_grad(set_to_none=True)
+        assert all(ref() is None for ref in gradients)
+
+
 def test_a_model_compiled_in_mid_training_goes_on_by_its_parameters():
     inputs, model, written = batch(9, 6), mlp(), Steps()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
