@@ -425,7 +425,7 @@ class _Seen:
         return _row_norms(x.reshape(self.batches, -1)) / math.sqrt(self.rows / self.batches)
 
     def _read_slopes(self, call: _Call, module: nn.Module, z: Tensor | None, y: Tensor) -> None:
-        units = unit_dim_of(y, self._unit_dim)
+        units = unit_dim_of(y.dim(), self._unit_dim)
         for part in pieces(y) if units and isinstance(module, _KNOWN_BY_OUTPUT) else [y]:
             slope = normalised_slope(module, z, part)
             if slope is None:

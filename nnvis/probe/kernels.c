@@ -127,12 +127,16 @@ WIDE int64_t away(const float *x, int64_t n, float middle, float far) {
     return count;
 }
 
+typedef struct { /* as in native.py */
+    int64_t outer, units, inner;
+    double middle, far;
+} Form;
+
 /* All that is read of an output of the shape (outer, units, inner), into `sums`, whose order is that of statistics.py: of
    its units where there are `counts` to fill, of its ends where `far` is above 0. Returns whether all values are finite;
    where they are not the sums are not to be used. */
-int output(const float *x, int64_t outer, int64_t units, int64_t inner, double middle, double far, float *counts,
-           double *sums) {
-    const int64_t n = outer * units * inner;
+int output(const float *x, const Form *form, float *counts, double *sums) {
+    const int64_t units = form->units, n = form->outer * units * form->inner;
     moments(x, n, sums + MEAN);
     if (!isfinite(sums[ABSMAX])) return 0;
     sums[SIZE] = n;
@@ -140,7 +144,7 @@ int output(const float *x, int64_t outer, int64_t units, int64_t inner, double m
     sums[UNITS] = sums[GRAD_SIZE] = 1;
     sums[ACTIVE] = sums[ACTIVE_UNITS] = sums[SATURATED] = sums[GRAD_SQUARES] = sums[GRAD_NONFINITE] = NAN;
     if (counts) {
-        active(x, outer, units, inner, counts);
+        active(x, form->outer, units, form->inner, counts);
         sums[UNITS] = units;
         sums[ACTIVE] = sums[ACTIVE_UNITS] = 0;
         for (int64_t u = 0; u < units; u++) {
@@ -148,7 +152,7 @@ int output(const float *x, int64_t outer, int64_t units, int64_t inner, double m
             sums[ACTIVE_UNITS] += counts[u] != 0;
         }
     }
-    if (far > 0) sums[SATURATED] = away(x, n, middle, far);
+    if (form->far > 0) sums[SATURATED] = away(x, n, form->middle, form->far);
     return 1;
 }
 

@@ -103,9 +103,9 @@ def unit_dim(module: nn.Module, output: Any, before: int) -> int:
     return int(output.dim() > len(module.kernel_size) + 1) if convolves and isinstance(output, Tensor) else -1  # pyright: ignore[reportArgumentType]
 
 
-def unit_dim_of(x: Tensor, unit_dim: int) -> int:
+def unit_dim_of(dims: int, unit_dim: int) -> int:
     """That dimension of a tensor that may have fewer (after a global pooling, say)."""
-    return unit_dim if 0 <= unit_dim < x.dim() - 1 else x.dim() - 1
+    return unit_dim if 0 <= unit_dim < dims else dims - 1
 
 
 @functools.cache

@@ -1,7 +1,7 @@
 """kernels.c, compiled by the machine's own C compiler when it is first wanted; without one, torch's kernels do.
 
 if place := place_of(x):              # (statistics.py) of plain float32 values on the CPU, and not too many
-    sums, counts = output(place, x.shape, x.numel(), 1, 0.0, 0.0)
+    sums, counts = output(place, Form(x.shape, unit_dim=1))
 
 A call of torch's takes 3 µs for a small tensor, whatever it does, and twice that within a training step, which has just
 pushed its code out of the caches; all moments of 8,192 values take 2 µs here. What is compiled is kept in the user's
@@ -38,7 +38,7 @@ _LONGEST_S = 30.0
 
 _ARGUMENTS: dict[str, tuple[Any, ...]] = {
     "squares": (c_void_p, c_int64),
-    "output": (c_void_p, c_int64, c_int64, c_int64, c_double, c_double, c_void_p, c_void_p),
+    "output": (c_void_p, c_void_p, c_void_p, c_void_p),
     "magnitudes": (c_void_p, c_int64, c_int64, c_void_p, c_int64, c_void_p),
     "norms": (c_void_p, c_void_p, c_int64, c_void_p, c_void_p),
     "distances": (c_void_p, c_void_p, c_int64, c_void_p, c_void_p),
@@ -84,18 +84,27 @@ def _compiled(source: Path) -> Path:
     return library
 
 
-def output(
-    place: int, shape: Sequence[int], size: int, unit_dim: int | None, middle: float, far: float
-) -> tuple[Array[c_double], Array[c_float] | None] | None:
-    """What `output_sums` (statistics.py) tells of a tensor of such a shape; None where a value is not finite."""
-    sums, counts, units, inner = Row(), None, 1, 1
-    if unit_dim is not None:
-        units, after = shape[unit_dim], unit_dim + 1
-        inner = math.prod(shape[after:]) if after < len(shape) else 1
-        counts = (c_float * units)()
-    if kernels().output(place, size // (units * inner), units, inner, middle, far, counts, sums):
-        return sums, counts
-    return None
+class _Form(ctypes.Structure):
+    _fields_ = (("outer", c_int64), ("units", c_int64), ("inner", c_int64), ("middle", c_double), ("far", c_double))
+
+
+class Form:
+    """What the kernels have to know of the outputs of one shape."""
+
+    def __init__(
+        self, shape: Sequence[int], unit_dim: int | None = None, middle: float = 0.0, far: float = 0.0
+    ) -> None:
+        """`unit_dim` from 0 on; without it no units are looked at, where `far` is 0 no saturation."""
+        units, inner = (1, 1) if unit_dim is None else (shape[unit_dim], math.prod(shape[unit_dim + 1 :]))
+        self._form = _Form(math.prod(shape) // max(1, units * inner), units, inner, middle, far)
+        self.place = ctypes.addressof(self._form)
+        self.counts = None if unit_dim is None else c_float * units
+
+
+def output(place: int, form: Form) -> tuple[Array[c_double], Array[c_float] | None] | None:
+    """What `output_sums` (statistics.py) tells of an output of such a form; None where a value is not finite."""
+    sums, counts = Row(), form.counts and form.counts()
+    return (sums, counts) if kernels().output(place, form.place, counts, sums) else None
 
 
 def scratch(size: int) -> Tensor:

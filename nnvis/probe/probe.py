@@ -22,6 +22,8 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
+from functools import partial
+from time import perf_counter
 from typing import Any, Self
 from weakref import WeakSet, ref
 
@@ -29,7 +31,7 @@ import torch
 from torch import Tensor, nn
 from torch._C._functorch import maybe_current_level  # by torch.func's transforms
 from torch.autograd.variable import Variable
-from torch.compiler import is_compiling
+from torch.compiler import is_compiling, is_dynamo_compiling
 from torch.jit import is_tracing  # pyright: ignore[reportPrivateImportUsage]
 from torch.nn.modules import module as torch_module
 from torch.nn.modules.module import (
@@ -43,7 +45,7 @@ from torch.utils.hooks import RemovableHandle
 
 from nnvis.errors import tell
 from nnvis.probe.formulas import Owners
-from nnvis.probe.histograms import SAMPLE_SIZE
+from nnvis.probe.histograms import SAMPLE_SIZE, Sample, sample
 from nnvis.probe.layers import Layer, find_layers, first_tensor, is_compiled, is_wrapped, is_wrapper, unit_dim
 from nnvis.probe.measuring import Pending, Scales, measurements
 from nnvis.probe.parameters import Before, ParameterReadings, gradient_values
@@ -51,7 +53,7 @@ from nnvis.probe.readings import (
     CallKey,
     CallReading,
     ForwardPass,
-    GradientReading,
+    Gradient,
     Recomputed,
     nonfinite_among,
     pooled,
@@ -66,6 +68,7 @@ Write = Callable[[Measurement], None]
 _MOST_NUMBERS = 2**16  # of pending steps
 _MOST_ON_DEVICE = 16  # steps
 _LONGEST_WAIT_S = 1.0
+_Arrived = tuple[ForwardPass, CallReading, Gradient, tuple[Sample, ...]]
 _RECENT = 8  # measured steps that are remembered
 _HOOKED_STEP = Optimizer.profile_hook_step(lambda: None).__code__  # what torch wraps each class's `step` in
 
@@ -75,15 +78,15 @@ def _spares_the_training(method: Callable[..., Any]) -> Callable[..., None]:
 
     @functools.wraps(method)
     def hook(self: Probe, *args: Any) -> None:
-        if self.failure or is_compiling():  # the graph of a module that is called like this one stays whole
+        if self.failure or is_dynamo_compiling():  # the graph of a module that is called like this one stays whole
             return
-        started = time.perf_counter()
+        started = perf_counter()
         try:
             method(self, *args)
         except Exception as error:
             self.fail(error)
         finally:
-            self.seconds += time.perf_counter() - started
+            self.seconds += perf_counter() - started
 
     return hook
 
@@ -194,8 +197,6 @@ class Probe:
         for parameter in self._parameters:
             if parameter._backward_hooks is not None and not parameter._backward_hooks:  # one was a layer's output
                 parameter._backward_hooks = None
-            if parameter._post_accumulate_grad_hooks is not None and not parameter._post_accumulate_grad_hooks:
-                parameter._post_accumulate_grad_hooks = None  # pyright: ignore[reportAttributeAccessIssue]
 
     def fail(self, error: Exception) -> None:
         """Stop for good, with a warning: nothing that goes wrong in here ends a training.
@@ -321,8 +322,7 @@ class Probe:
             step.by_parameters = False
             for parameter in self._parameters:
                 if parameter.requires_grad:
-                    hook = self._parameter_gradient_arrived
-                    step.handles.append(parameter.register_post_accumulate_grad_hook(hook))
+                    step.handles.append(parameter.register_hook(self._parameter_gradient_arrives))
 
     @_spares_the_training
     def _became_part(self, module: nn.Module, name: str, part: nn.Module | None) -> None:
@@ -472,16 +472,24 @@ class Probe:
     # ------------------------------------------------------------ hooks of a measured step
 
     def _before_forward(self, module: nn.Module, inputs: Any) -> None:
-        if is_compiling():
+        if is_dynamo_compiling():
             return
         step = self._current
         if step is None or self._paused:
             return
+        if step.open_pass is None or module is self._model:
+            self._begin_pass(step, module)
+        if self._in_place and module in self._in_place:
+            self._look_at_inputs(module, inputs)
+
+    @_spares_the_training
+    def _begin_pass(self, step: _Step, module: nn.Module) -> None:
+        """Of the model; or of its parts, by a loop that calls those and never the model."""
         is_root = module is self._model
         if is_root and step.open_pass is not None and not step.open_pass.of_parts and _is_running(module):
             step.open_pass.recursion += 1
-        elif (is_root or (step.open_pass is None and module in self._parts)) and torch.is_grad_enabled():
-            if is_tracing() or maybe_current_level() is not None:  # no training
+        elif (is_root or module in self._parts) and torch.is_grad_enabled():
+            if is_compiling() or is_tracing() or maybe_current_level() is not None:  # no training
                 step.open_pass = None
                 return
             if self._changed:
@@ -490,9 +498,7 @@ class Probe:
                 return
             again = torch._C._current_graph_task_id() != -1  # activation checkpointing, of the whole model
             if not again or (is_root and (step.last_pass is None or step.last_pass.again)):  # else it has been read
-                step.begin_pass(again=again, of_parts=not is_root)  # by a loop that calls parts, and never the model
-        if module in self._in_place:
-            self._look_at_inputs(module, inputs)
+                step.begin_pass(again=again, of_parts=not is_root)
 
     @_spares_the_training
     def _look_at_inputs(self, module: nn.Module, inputs: Any) -> None:
@@ -521,17 +527,16 @@ class Probe:
                 return
             if forward_pass.of_parts and not torch.is_grad_enabled():  # an evaluation in between
                 return
-            reading = read_output(
-                layer,
-                (inputs, keywords),
-                tensor,
-                unit_dim=forward_pass.unit_dim,
-                histogram=step.histogram,
-                arrived_nonfinite=forward_pass.inputs_nonfinite.pop(module, None),
-            )
+            reading = read_output(layer, tensor, forward_pass.unit_dim)
+            if reading.spoilt or forward_pass.inputs_nonfinite:
+                forward_pass.read_inputs(module, reading, (inputs, keywords))
+            if step.histogram and tensor is not None and not reading.absence:
+                reading.samples = step.samples_of(tensor)
             call = forward_pass.next_call(layer)
             forward_pass.readings[call] = reading
-            self._follow_gradient(step, forward_pass, reading, tensor)
+            if tensor is not None and tensor.requires_grad and not reading.absence:
+                reading.followed = True
+                forward_pass.hook(tensor, partial(self._output_gradient_arrived, step, forward_pass, reading))
             if self._wires:
                 find_fed(call, tensor, self._fed)
                 if inputs and tensor is inputs[0] and not type(module).__module__.startswith("torch.nn."):
@@ -574,15 +579,8 @@ class Probe:
         call = Recomputed(layer.name, followed=output is not None and output.requires_grad)
         step.segment.append(call)
         if output is not None and call.followed:
-            hook = functools.partial(self._recomputed_gradient_arrived, step, forward_pass, step.segment, call)
+            hook = partial(self._recomputed_gradient_arrived, step, forward_pass, step.segment, call)
             forward_pass.hook(output, hook)
-
-    def _follow_gradient(
-        self, step: _Step, forward_pass: ForwardPass, reading: CallReading, output: Tensor | None
-    ) -> None:
-        if output is not None and output.requires_grad and not reading.absence:
-            reading.followed = True
-            forward_pass.hook(output, functools.partial(self._output_gradient_arrived, step, forward_pass, reading))
 
     @_spares_the_training
     def _output_gradient_arrived(
@@ -590,7 +588,7 @@ class Probe:
     ) -> None:
         if not step.awaits_end_of_backward:
             self._backward_begins(step)
-        step.arrived.append((forward_pass, reading, read_gradient(gradient, histogram=step.histogram)))
+        step.arrived.append((forward_pass, reading, read_gradient(gradient), step.samples_of(gradient)))
 
     @_spares_the_training
     def _recomputed_gradient_arrived(
@@ -601,7 +599,7 @@ class Probe:
         if call.reading is not None:
             if not step.awaits_end_of_backward:
                 self._backward_begins(step)
-            step.arrived.append((forward_pass, call.reading, read_gradient(gradient, histogram=step.histogram)))
+            step.arrived.append((forward_pass, call.reading, read_gradient(gradient), step.samples_of(gradient)))
 
     def _gradients_were_cleared(self, step: _Step) -> bool:
         """Whether what was backpropagated before is gone: to None or to 0, or GradScaler has ended that step.
@@ -616,12 +614,9 @@ class Probe:
         return not any(not looking_is_free(grad) or bool(grad.any()) for grad in grads)
 
     @_spares_the_training
-    def _parameter_gradient_arrived(self, parameter: Tensor) -> None:
-        step = self._current
-        if step is not None:
-            if not step.awaits_end_of_backward:
-                self._backward_begins(step)
-            step.accumulated = True
+    def _parameter_gradient_arrives(self, gradient: Tensor) -> None:
+        if self._current is not None and not self._current.awaits_end_of_backward:
+            self._backward_begins(self._current)
 
     def _backward_begins(self, step: _Step) -> None:
         """From inside of a backward pass: ask to be called when the whole of it has ended, DDP's reduction too."""
@@ -638,8 +633,7 @@ class Probe:
         if step is None:
             return
         arrived, step.arrived, step.awaits_end_of_backward = step.arrived, [], False
-        accumulated, step.accumulated = step.accumulated or step.updated or self._have_accumulated(step), False
-        step.grads = []
+        accumulated, step.grads = step.updated or self._have_accumulated(step), []
         if not accumulated:  # torch.autograd.grad, say, for a gradient penalty or for adversarial examples
             return
         if arrived and step.open_pass is not None and step.open_pass.of_parts:
@@ -718,9 +712,8 @@ class _Step:
         self.scaler_updates = 0  # when the backward pass ended
         self.awaits_end_of_backward = False
         self.optimizer_scale: Tensor | None = None
-        self.arrived: list[tuple[ForwardPass, CallReading, GradientReading]] = []  # in the backward pass in progress
+        self.arrived: list[_Arrived] = []  # in the backward pass in progress
         self.grads: list[tuple[Tensor | None, int]] = []  # and their versions, when it began
-        self.accumulated = False  # whether it has changed one, as far as hooks on parameters have told
         self.updated = False  # whether the optimizer that ends the step did so within the backward pass
         self.by_parameters: bool | None = None  # whether one has reached parameters and no output; None: not looked
         self.segment: list[Recomputed] = []  # what checkpointing recomputes at present, for a node of the graph
@@ -738,13 +731,17 @@ class _Step:
         for forward_pass in self.passes:
             forward_pass.unhook()
 
-    def backpropagate(self, arrived: list[tuple[ForwardPass, CallReading, GradientReading]]) -> None:
+    def samples_of(self, x: Tensor) -> tuple[Sample, ...]:
+        """For its histogram, if this step has some."""
+        return (sample(x.detach()),) if self.histogram and x.numel() else ()
+
+    def backpropagate(self, arrived: list[_Arrived]) -> None:
         """What a backward pass has brought belongs to this step, and the forward passes that it went through."""
-        for forward_pass, reading, gradient in arrived:
+        for forward_pass, reading, gradient, samples in arrived:
             if not forward_pass.backpropagated:
                 forward_pass.backpropagated = True
                 self.backpropagated.append(forward_pass)
-            reading.gradient_arrived(gradient)
+            reading.gradient_arrived(gradient, samples)
 
     def match(self, forward_pass: ForwardPass, segment: list[Recomputed]) -> None:
         """Find the first calls of a recomputed segment: the newest that are left, since segments run backwards."""
@@ -815,7 +812,7 @@ def _layer_info(name: str, reading: CallReading) -> LayerInfo:
     return LayerInfo(
         name=name,
         kind=reading.layer.kind,
-        output_shape=None if reading.output_shape is None else tuple(reading.output_shape),
+        output_shape=None if reading.shape is None else tuple(reading.shape[1:]),
         parameters=sum(p.numel() for p in parameters),
         trainable=sum(p.numel() for p in parameters if p.requires_grad),
         group="nonlinearity" if reading.layer.nonlinearity else "",

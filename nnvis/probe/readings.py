@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 from weakref import ref
 
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from nnvis.probe.histograms import Sample, sample
-from nnvis.probe.layers import Layer, tensors_in, unit_dim_of
+from nnvis.probe.histograms import Sample
+from nnvis.probe.layers import Layer, tensors_in
 from nnvis.probe.statistics import (
     ABSENT,
     GRAD_SIZE,
@@ -46,49 +46,47 @@ CallKey = tuple[str, int]  # a layer's name, and which of its calls within one f
 _NO_GRADIENT = ABSENCE_CODES["no gradient"]
 
 
-class GradientReading(NamedTuple):
-    """Of ∂loss/∂output, as it came (scaled, if a GradScaler scales)."""
-
-    size: int
-    squares: Number  # sum of squares
-    nonfinite: Number
-    samples: tuple[Sample, ...] = ()  # for the histogram
+Gradient = tuple[int, Number, Number]
+"""Size, sum of squares, and number of NaN and Inf of ∂loss/∂output, as it came (scaled, if a GradScaler scales)."""
 
 
-@dataclass(slots=True)
 class CallReading:
     """Of one call of one layer."""
 
-    layer: Layer
-    sums: Sums
-    absence: str = ""  # why nothing was read of its output
-    output_shape: tuple[int, ...] | None = None  # without the batch dimension
-    counts: Counts | None = None  # after nonlinearities
-    spoilt: bool = False  # whether it may hold NaN or Inf: they were counted, or are on a device
+    absence = ""  # why nothing was read of its output
+    spoilt = False  # whether it may hold NaN or Inf: they were counted, or are on a device
     samples: tuple[Sample, ...] = ()  # for the histogram
     grad_samples: tuple[Sample, ...] = ()
-    followed: bool = False  # whether its gradient is waited for
-    gradient_absence: str = ""  # why there cannot be one
+    followed = False  # whether its gradient is waited for
+    gradient_absence = ""  # why there cannot be one
+
+    def __init__(
+        self, layer: Layer, sums: Sums, counts: Counts | None = None, shape: tuple[int, ...] | None = None
+    ) -> None:
+        """`counts` after nonlinearities; `shape` of the output."""
+        self.layer, self.sums, self.counts, self.shape = layer, sums, counts, shape
 
     @classmethod
     def absent(cls, layer: Layer, why: str) -> Self:
         """Of an output of which nothing can be read."""
         sums: Sums = [*NO_SUMS]
         sums[ABSENT] = sums[NO_GRADIENT] = ABSENCE_CODES[why]
-        return cls(layer, sums, why)
+        reading = cls(layer, sums)
+        reading.absence = why
+        return reading
 
     @property
     def has_gradient(self) -> bool:
         return not self.sums[NO_GRADIENT]
 
-    def gradient_arrived(self, gradient: GradientReading) -> None:
+    def gradient_arrived(self, gradient: Gradient, samples: tuple[Sample, ...]) -> None:
         """Of one backward pass."""
         if self.has_gradient or self.gradient_absence:
             self.lose_gradient("several backward passes")
         else:
-            self.sums[GRAD_SIZE:ABSENT] = gradient[:3]
+            self.sums[GRAD_SIZE:ABSENT] = gradient
             self.sums[NO_GRADIENT] = 0
-            self.grad_samples = gradient.samples
+            self.grad_samples = samples
 
     def lose_gradient(self, why: str) -> None:
         self.gradient_absence, self.grad_samples = why, ()
@@ -148,12 +146,12 @@ class ForwardPass:
 
     def hook(self, output: Tensor, hook: _Hook) -> None:
         """`output.register_hook`, which takes 3 µs more for checks and a handle."""
-        if output._backward_hooks is not None or output.grad_fn is None:
+        node = output.grad_fn
+        if node is None or output._backward_hooks is not None:
             self.handles.append(output.register_hook(hook))
             return
-        hooks = OrderedDict({_OURS: hook})
-        output._backward_hooks = hooks
-        output.grad_fn._register_hook_dict(output)
+        output._backward_hooks = hooks = OrderedDict({_OURS: hook})
+        node._register_hook_dict(output)
         self.hooks.append(ref(hooks))
 
     def unhook(self) -> None:
@@ -163,6 +161,12 @@ class ForwardPass:
         for known in self.hooks:
             if (hooks := known()) is not None:
                 hooks.pop(_OURS, None)
+
+    def read_inputs(self, module: nn.Module, reading: CallReading, inputs: Any) -> None:
+        """NaN and Inf in what a layer was given, if there may be some in what it put out."""
+        before = self.inputs_nonfinite.pop(module, None)
+        if reading.spoilt:
+            reading.sums[INPUTS_NONFINITE] = nonfinite_among(inputs) if before is None else before
 
     def next_call(self, layer: Layer) -> CallKey:
         call = self.calls[layer.name] = self.calls.get(layer.name, 0) + 1
@@ -185,28 +189,13 @@ class ForwardPass:
         return [reading for (layer, _), reading in self.readings.items() if layer == name and not reading.followed]
 
 
-def read_output(
-    layer: Layer,
-    inputs: Any,
-    output: Tensor | None,
-    *,
-    unit_dim: int,
-    histogram: bool,
-    arrived_nonfinite: Number | None = None,
-) -> CallReading:
-    """Everything that is read of one output; with the reason where nothing can be.
-
-    `arrived_nonfinite`: what was counted among the inputs before the layer ran, if it works in place.
-    """
+def read_output(layer: Layer, output: Tensor | None, unit_dim: int) -> CallReading:
+    """All that is read of one output, but for its histogram; with the reason where nothing can be."""
     if output is None:
         return CallReading.absent(layer, "non-tensor output")
+    units = unit_dim if layer.nonlinearity else None
     try:
-        found = output_sums(
-            output,
-            unit_dim=unit_dim_of(output, unit_dim) if layer.nonlinearity and output.dim() else None,
-            bounds=layer.bounds,
-            non_negative=layer.non_negative,
-        )
+        found = output_sums(output, unit_dim=units, bounds=layer.bounds, non_negative=layer.non_negative)
     except (RuntimeError, NotImplementedError):
         if is_plain(output):
             raise
@@ -215,12 +204,8 @@ def read_output(
         return CallReading.absent(layer, _why_unread(output))
     sums, counts = found
     sums[NO_GRADIENT] = _NO_GRADIENT
-    reading = CallReading(layer, sums, "", output.shape[1:], counts)
-    if sums.__class__ is list and (sums[NONFINITE].__class__ is not float or sums[NONFINITE]):
-        reading.spoilt = True
-        sums[INPUTS_NONFINITE] = nonfinite_among(inputs) if arrived_nonfinite is None else arrived_nonfinite
-    if histogram:
-        reading.samples = (sample(output.detach()),)
+    reading = CallReading(layer, sums, counts, output.shape)
+    reading.spoilt = sums.__class__ is list and not (sums[NONFINITE].__class__ is float and sums[NONFINITE] == 0)
     return reading
 
 
@@ -236,12 +221,11 @@ def nonfinite_among(inputs: Any) -> Number:
     return sum((number(count_nonfinite(t)) for t in given), 0.0)
 
 
-def read_gradient(gradient: Tensor, *, histogram: bool) -> GradientReading:
-    """Everything that is read of the gradient with respect to one output."""
+def read_gradient(gradient: Tensor) -> Gradient:
+    """All that is read of the gradient with respect to one output, but for its histogram."""
     x = gradient.detach() if gradient.requires_grad else gradient
     squares = squared_norm(x)
-    samples = (sample(x),) if histogram and x.numel() else ()
-    return GradientReading(x.numel(), squares, nonfinite_given(squares, x), samples)
+    return x.numel(), squares, nonfinite_given(squares, x)
 
 
 def nonfinite_given(size: Number, x: Tensor) -> Number:

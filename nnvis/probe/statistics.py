@@ -23,6 +23,7 @@ from torch import _foreach_norm as foreach_norm  # pyright: ignore[reportPrivate
 from torch._C._functorch import is_functorch_wrapped_tensor
 
 from nnvis.probe import native
+from nnvis.probe.layers import unit_dim_of
 
 Number = float | Tensor
 
@@ -38,6 +39,7 @@ SATURATION_MARGIN = 0.03
 """Share of an activation's range, at either bound, that counts as saturated."""
 _PIECE = 2**17  # values
 _PLAIN = (Tensor, nn.Parameter)
+_FLOAT32, _STRIDED = torch.float32, torch.strided
 
 
 def looking_is_free(x: Tensor) -> bool:
@@ -58,10 +60,10 @@ def place_of(x: Tensor) -> int:
     has no values of its own (torch.func's).
     """
     if (
-        x.dtype is torch.float32
+        x.dtype is _FLOAT32
         and looking_is_free(x)
         and type(x) in _PLAIN
-        and x.layout is torch.strided
+        and x.layout is _STRIDED
         and 0 < (count := x.numel()) <= native.MOST_VALUES
         and (count <= native.SMALL or torch.get_num_threads() <= native.FEW_THREADS)
         and not x.is_nested
@@ -103,12 +105,12 @@ def output_sums(
 ) -> tuple[Sums, Counts | None] | None:
     """All that is read of an output, and how many of each unit's values are not 0; None for integers and odd tensors.
 
-    Without `unit_dim` no units are looked at, without `bounds` no saturation. `non_negative`: whether no value can be
-    below 0, which is quicker. May raise RuntimeError and NotImplementedError for a tensor that is not `is_plain`.
+    Units lie in the dimension `unit_dim`, or in the last one where there are not so many; without it none are looked
+    at, and without `bounds` no saturation. `non_negative`: whether no value can be below 0, which is quicker. May raise
+    RuntimeError and NotImplementedError for a tensor that is not `is_plain`.
     """
     if place := place_of(x):
-        middle, far = _saturation(bounds) if bounds else (0.0, 0.0)
-        found = native.output(place, x.shape, x.numel(), unit_dim, middle, far)
+        found = native.output(place, _form(x.shape, unit_dim, bounds))
         if found is not None:
             return found
     elif not (x.is_floating_point() or x.is_complex()) or not x.numel() or not (x.is_cpu or is_plain(x)):
@@ -117,12 +119,18 @@ def output_sums(
     sums: Sums = [*NO_SUMS]
     sums[:UNITS] = moments(x)
     counts = None
-    if unit_dim is not None:
-        counts = active_counts(x, unit_dim, non_negative=non_negative)
+    if unit_dim is not None and x.dim():
+        counts = active_counts(x, unit_dim_of(x.dim(), unit_dim), non_negative=non_negative)
         sums[UNITS:SATURATED] = unit_sums(counts)
     if bounds:
         sums[SATURATED] = saturated_count(x, bounds)
     return sums, counts
+
+
+@functools.lru_cache(maxsize=1024)
+def _form(shape: Sequence[int], unit_dim: int | None, bounds: tuple[float, float] | None) -> native.Form:
+    units = None if unit_dim is None or not shape else unit_dim_of(len(shape), unit_dim)
+    return native.Form(shape, units, *(_saturation(bounds) if bounds else ()))
 
 
 def both_counts(one: Counts, other: Counts) -> Tensor:

@@ -145,7 +145,7 @@ def test_a_penalty_that_begins_late_is_no_clip_factor_above_1():
         model(batch(k)).square().mean().backward()
         if k >= 2:
             (5 * torch.stack([p.square().sum() for p in model.parameters()]).sum()).backward()
-        hooks.append(any(p._post_accumulate_grad_hooks for p in model.parameters()))
+        hooks.append(any(p._backward_hooks for p in model.parameters()))
 
     hooks: list[bool] = []
     written: list[Measurement] = []

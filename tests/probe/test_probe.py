@@ -602,7 +602,7 @@ def test_nothing_is_left_behind():
     assert {name: set(vars(m)) for name, m in model.named_modules()} == attributes
     assert not optimizer._optimizer_step_pre_hooks
     assert not optimizer._optimizer_step_post_hooks
-    assert all(not p._post_accumulate_grad_hooks for p in model.parameters())
+    assert all(p._backward_hooks is None and p._post_accumulate_grad_hooks is None for p in model.parameters())
 
 
 def test_between_measured_steps_no_hook_is_live():
