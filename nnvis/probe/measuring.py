@@ -12,7 +12,7 @@ from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, chain, groupby
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from torch import Tensor
@@ -147,12 +147,12 @@ def _measurements(steps: list[Pending]) -> Iterator[Measurement]:
 
 def _in_a_row(sums: Sequence[Sums], others: Sequence[Number]) -> FloatArray | Transfer:
     """All numbers of a step, one after another; a `Transfer` of them where some are on a device."""
-    kinds = {*map(type, others), *(float if isinstance(one, Row) else type(one[MEAN]) for one in sums)}
+    kinds = {*map(type, others), *(type(one[MEAN]) for one in sums if one.__class__ is not Row)}
     if any(issubclass(kind, Tensor) for kind in kinds):
         return Transfer([*chain.from_iterable(sums), *others])
-    return np.frombuffer(
-        b"".join([*(one if isinstance(one, Row) else Row(*one) for one in sums), array("d", [*map(float, others)])])
-    )
+    numbers: Sequence[Any] = others  # floats, by now
+    rows: list[Any] = [one if one.__class__ is Row else Row(*one) for one in sums]
+    return np.frombuffer(b"".join([*rows, array("d", numbers)]))
 
 
 def _histogram_columns(

@@ -116,20 +116,18 @@ def scratch(size: int) -> Tensor:
 
 
 class Places:
-    """Where the values of several tensors lie in memory, as the kernels take it; to be used while that is so."""
+    """Where the values of several tensors lie in memory, as the kernels take it; to be used while they do."""
 
     def __init__(self, tensors: Sequence[Tensor], places: Sequence[int]) -> None:
         """`places`: what `place_of` says of each."""
-        self.tensors, self.sizes = tensors, [t.numel() for t in tensors]
-        self._known = [*zip(tensors, places, self.sizes, strict=True)]
-        self._count = count = len(places)
-        self._of_values = (c_void_p * count)(*places)
-        self._of_sizes = (c_int64 * count)(*self.sizes)
+        self.sizes = [t.numel() for t in tensors]
+        self._places, self._count = places, len(places)
+        self._of_values = (c_void_p * self._count)(*places)
+        self._of_sizes = (c_int64 * self._count)(*self.sizes)
 
-    @property
-    def unchanged(self) -> bool:
-        """Whether the values of these tensors, of which the place was known, still lie there."""
-        for tensor, place, size in self._known:
+    def hold(self, tensors: Sequence[Tensor]) -> bool:
+        """Whether the values of these tensors, which are the same as before, still lie there."""
+        for tensor, place, size in zip(tensors, self._places, self.sizes, strict=True):
             if tensor.layout is not torch.strided or tensor.dtype is not torch.float32:
                 return False
             if tensor.data_ptr() != place or tensor.numel() != size or not tensor.is_contiguous():

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from nnvis.probe import native
 from nnvis.probe.histograms import Sample, sample
 from nnvis.probe.readings import nonfinite_given
-from nnvis.probe.statistics import Number, norms, place_of
+from nnvis.probe.statistics import Norms, Number, norms, place_of
 
 Readings = dict[int, Number]  # by the parameter's position in the model's list
 
@@ -37,8 +37,8 @@ class Before:
     def _sort(self) -> None:
         """Into those that the kernels take, and those that torch does."""
         placed = {i: place for i, p in self._parameters.items() if p.numel() <= _MOST_COPIED and (place := place_of(p))}
-        small = [self._parameters[i] for i in placed]
-        self._places = native.Places(small, [*placed.values()]) if placed else None
+        self._small = [self._parameters[i] for i in placed]
+        self._places = native.Places(self._small, [*placed.values()]) if placed else None
         large = {i: p for i, p in self._parameters.items() if i not in placed and _has_size(p)}
         self._large: list[Tensor] = [*large.values()]
         self.positions = [*placed, *large]
@@ -49,7 +49,7 @@ class Before:
     def remember(self) -> Readings:
         """Their norms at present, from where distances will be measured."""
         self._clones = []
-        if (self._places and not self._places.unchanged) or any(map(_has_size, self._left_out)):
+        if (self._places and not self._places.hold(self._small)) or any(map(_has_size, self._left_out)):
             self._sort()
         small = self._places.norms(self._copies) if self._places else ()
         self._clones = [p.clone() for p in self._large]
@@ -64,12 +64,11 @@ class Before:
         clones, self._clones = self._clones, []
         small: Sequence[Number] = ()
         if self._places and self._copies is not None:
-            if self._places.unchanged:
+            if self._places.hold(self._small):
                 small = self._places.distances(self._copies)
             else:  # the optimizer has put other tensors into them
-                now = self._places.tensors
-                copies = zip(self._copies.split(self._places.sizes), now, strict=True)
-                small = _norms_of_differences([copy.view_as(p) for copy, p in copies], now)
+                copies = zip(self._copies.split(self._places.sizes), self._small, strict=True)
+                small = _norms_of_differences([copy.view_as(p) for copy, p in copies], self._small)
         return self._by_position(small, _norms_of_differences(clones, self._large))
 
     def _by_position(self, small: Sequence[Number], large: Sequence[Number]) -> Readings:
@@ -106,6 +105,7 @@ class ParameterReadings:
         self._sample_sizes = sample_sizes
         self._known = {} if known is None else known
         self._before: Before | None = None
+        self._norms = Norms()  # of gradients: they are read twice, before and after clipping
         self.weight_norms: Readings = {}  # before the update
         self.update_norms: Readings = {}
         self.clipped_norms: Readings = {}  # of the gradients as the optimizer got them
@@ -126,8 +126,8 @@ class ParameterReadings:
     def read_gradients(self, *, histogram: bool) -> None:
         """Read `.grad` at the end of a backward pass; a later pass of the same step has accumulated and replaces it."""
         grads = _gradients((i, p) for i, p in enumerate(self.parameters) if i not in self.clipped_norms)
-        found = _norms_of(grads)
-        nonfinite = {i: nonfinite_given(norm, grads[i]) for i, norm in found.items()}
+        found = self._norms_of(grads)
+        nonfinite = _nonfinite(found, grads)
         if self.clipped_norms:  # of what was handed over to an optimizer
             handed_over = [i for i in self.grad_norms if i in self.clipped_norms]
             found = dict(sorted(({i: self.grad_norms[i] for i in handed_over} | found).items()))
@@ -140,8 +140,9 @@ class ParameterReadings:
     def read_gradients_of(self, positions: Iterable[int], *, histogram: bool) -> None:
         """Of parameters that an optimizer is about to update while the backward pass goes on."""
         grads = _gradients((i, self.parameters[i]) for i in positions)
-        self.grad_norms |= _norms_of(grads)
-        self.grad_nonfinite |= {i: nonfinite_given(self.grad_norms[i], grad) for i, grad in grads.items()}
+        found = self._norms_of(grads)
+        self.grad_norms |= found
+        self.grad_nonfinite |= _nonfinite(found, grads)
         if histogram:
             self._sample(grads)
 
@@ -174,7 +175,10 @@ class ParameterReadings:
 
     def _read_clipped(self, positions: Iterable[int]) -> None:
         grads = _gradients((i, self.parameters[i]) for i in positions)
-        self.clipped_norms |= _norms_of(grads)
+        self.clipped_norms |= self._norms_of(grads)
+
+    def _norms_of(self, grads: Mapping[int, Tensor]) -> Readings:
+        return dict(zip(grads, self._norms.of([*grads.values()]), strict=True))
 
     def _sample(self, grads: Mapping[int, Tensor]) -> None:
         sizes = self._sample_sizes
@@ -195,8 +199,11 @@ def _gradients(parameters: Iterable[tuple[int, nn.Parameter]]) -> dict[int, Tens
     return {i: gradient_values(grad) if grad.is_sparse else grad for i, grad in there.items()}
 
 
-def _norms_of(grads: Mapping[int, Tensor]) -> Readings:
-    return dict(zip(grads, norms([*grads.values()]), strict=True))
+def _nonfinite(found: Readings, grads: Mapping[int, Tensor]) -> Readings:
+    """How many NaN and Inf there are in gradients with such norms."""
+    if all(norm.__class__ is float and norm - norm == 0 for norm in found.values()):
+        return dict.fromkeys(found, 0.0)
+    return {i: nonfinite_given(norm, grads[i]) for i, norm in found.items()}
 
 
 def gradient_values(grad: Tensor) -> Tensor:
