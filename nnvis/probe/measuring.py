@@ -147,7 +147,7 @@ def _measurements(steps: list[Pending]) -> Iterator[Measurement]:
 
 def _in_a_row(sums: Sequence[Sums], others: Sequence[Number]) -> FloatArray | Transfer:
     """All numbers of a step, one after another; a `Transfer` of them where some are on a device."""
-    kinds = {*map(type, others), *(type(one[MEAN]) for one in sums if one.__class__ is not Row)}
+    kinds = {*map(type, others)} | {type(one[MEAN]) for one in sums if one.__class__ is not Row}
     if any(issubclass(kind, Tensor) for kind in kinds):
         return Transfer([*chain.from_iterable(sums), *others])
     numbers: Sequence[Any] = others  # floats, by now

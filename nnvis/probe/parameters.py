@@ -125,7 +125,7 @@ class ParameterReadings:
     @torch.no_grad()
     def read_gradients(self, *, histogram: bool) -> None:
         """Read `.grad` at the end of a backward pass; a later pass of the same step has accumulated and replaces it."""
-        grads = _gradients((i, p) for i, p in enumerate(self.parameters) if i not in self.clipped_norms)
+        grads = self._gradients([i for i in range(self.count) if i not in self.clipped_norms])
         found = self._norms_of(grads)
         nonfinite = _nonfinite(found, grads)
         if self.clipped_norms:  # of what was handed over to an optimizer
@@ -139,7 +139,7 @@ class ParameterReadings:
     @torch.no_grad()
     def read_gradients_of(self, positions: Iterable[int], *, histogram: bool) -> None:
         """Of parameters that an optimizer is about to update while the backward pass goes on."""
-        grads = _gradients((i, self.parameters[i]) for i in positions)
+        grads = self._gradients(positions)
         found = self._norms_of(grads)
         self.grad_norms |= found
         self.grad_nonfinite |= _nonfinite(found, grads)
@@ -174,8 +174,16 @@ class ParameterReadings:
         self._before = None
 
     def _read_clipped(self, positions: Iterable[int]) -> None:
-        grads = _gradients((i, self.parameters[i]) for i in positions)
+        grads = self._gradients(positions)
         self.clipped_norms |= self._norms_of(grads)
+
+    def _gradients(self, positions: Iterable[int]) -> dict[int, Tensor]:
+        """By position, where there is one."""
+        parameters = self.parameters
+        there = {i: grad for i in positions if (grad := parameters[i].grad) is not None}
+        if True in [grad.is_sparse for grad in there.values()]:
+            return {i: gradient_values(grad) for i, grad in there.items()}
+        return there
 
     def _norms_of(self, grads: Mapping[int, Tensor]) -> Readings:
         return dict(zip(grads, self._norms.of([*grads.values()]), strict=True))
@@ -194,16 +202,10 @@ class ParameterReadings:
         return tuple(self._grad_samples[i] for i in positions if i in self._grad_samples)
 
 
-def _gradients(parameters: Iterable[tuple[int, nn.Parameter]]) -> dict[int, Tensor]:
-    there = {i: grad for i, p in parameters if (grad := p.grad) is not None}
-    return {i: gradient_values(grad) if grad.is_sparse else grad for i, grad in there.items()}
-
-
 def _nonfinite(found: Readings, grads: Mapping[int, Tensor]) -> Readings:
     """How many NaN and Inf there are in gradients with such norms."""
-    if all(norm.__class__ is float and norm - norm == 0 for norm in found.values()):
-        return dict.fromkeys(found, 0.0)
-    return {i: nonfinite_given(norm, grads[i]) for i, norm in found.items()}
+    unsure = [i for i, norm in found.items() if norm.__class__ is not float or norm - norm != 0]
+    return dict.fromkeys(found, 0.0) | {i: nonfinite_given(found[i], grads[i]) for i in unsure}
 
 
 def gradient_values(grad: Tensor) -> Tensor:

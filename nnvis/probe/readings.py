@@ -15,7 +15,7 @@ from weakref import ref
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from nnvis.probe.histograms import Sample
+from nnvis.probe.histograms import Sample, sample
 from nnvis.probe.layers import Layer, tensors_in
 from nnvis.probe.statistics import (
     ABSENT,
@@ -81,7 +81,7 @@ class CallReading:
 
     def gradient_arrived(self, gradient: Gradient, samples: tuple[Sample, ...]) -> None:
         """Of one backward pass."""
-        if self.has_gradient or self.gradient_absence:
+        if self.gradient_absence or not self.sums[NO_GRADIENT]:
             self.lose_gradient("several backward passes")
         else:
             self.sums[GRAD_SIZE:ABSENT] = gradient
@@ -195,7 +195,7 @@ def read_output(layer: Layer, output: Tensor | None, unit_dim: int) -> CallReadi
         return CallReading.absent(layer, "non-tensor output")
     units = unit_dim if layer.nonlinearity else None
     try:
-        found = output_sums(output, unit_dim=units, bounds=layer.bounds, non_negative=layer.non_negative)
+        found = output_sums(output, units, layer.bounds, layer.non_negative)
     except (RuntimeError, NotImplementedError):
         if is_plain(output):
             raise
@@ -225,7 +225,13 @@ def read_gradient(gradient: Tensor) -> Gradient:
     """All that is read of the gradient with respect to one output, but for its histogram."""
     x = gradient.detach() if gradient.requires_grad else gradient
     squares = squared_norm(x)
-    return x.numel(), squares, nonfinite_given(squares, x)
+    is_finite = squares.__class__ is float and squares - squares == 0
+    return x.numel(), squares, 0.0 if is_finite else nonfinite_given(squares, x)
+
+
+def samples_of(x: Tensor) -> tuple[Sample, ...]:
+    """Of an output or its gradient, for the histogram."""
+    return (sample(x.detach()),) if x.numel() else ()
 
 
 def nonfinite_given(size: Number, x: Tensor) -> Number:

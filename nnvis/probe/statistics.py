@@ -63,7 +63,7 @@ def place_of(x: Tensor) -> int:
     """
     if (
         x.dtype is _FLOAT32
-        and looking_is_free(x)
+        and x.is_cpu
         and type(x) in _PLAIN
         and x.layout is _STRIDED
         and 0 < (count := x.numel()) <= native.MOST_VALUES
@@ -103,7 +103,7 @@ NO_SUMS: tuple[Number, ...] = (1.0, _NAN, _NAN, _NAN, _NAN, 1.0, _NAN, _NAN, _NA
 
 
 def output_sums(
-    x: Tensor, *, unit_dim: int | None = None, bounds: tuple[float, float] | None = None, non_negative: bool = False
+    x: Tensor, unit_dim: int | None = None, bounds: tuple[float, float] | None = None, non_negative: bool = False
 ) -> tuple[Sums, Counts | None] | None:
     """All that is read of an output, and how many of each unit's values are not 0; None for integers and odd tensors.
 

@@ -20,7 +20,7 @@ from torch.nn.modules import module as torch_module
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from nnvis.errors import InputError
-from nnvis.probe import Probe, statistics
+from nnvis.probe import Probe, native, statistics
 from nnvis.probe import probe as probe_module
 from nnvis.record.vocabulary import ABSENCE_REASONS, HISTOGRAM_EDGES, LAYER_QUANTITIES, LayerValues, Measurement
 
@@ -761,6 +761,7 @@ class SyncCounter(TorchDispatchMode):
 
 
 def test_no_device_is_waited_for_inside_forward_and_backward(monkeypatch):
+    monkeypatch.setattr(native, "kernels", lambda: None)
     monkeypatch.setattr(statistics, "looking_is_free", lambda x: False)
     model, inputs = (
         nn.Sequential(nn.Conv2d(1, 3, 3), nn.ReLU(), nn.Flatten(), nn.Linear(12, 3), nn.Sigmoid()),
