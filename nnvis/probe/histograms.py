@@ -56,9 +56,12 @@ def magnitude_counts(rows: Sequence[Sequence[NDArray[Any]]]) -> IntArray:
     """
     counts = np.zeros((len(rows), _COLUMNS), np.int64)
     samples = [(row, one) for row, several in enumerate(rows) for one in several]
-    for row, counted in samples:
-        if counted.dtype.kind == "i":
-            counts[row] += counted
+    counted = [(row, one) for row, one in samples if one.dtype.kind == "i"]
+    if counted:
+        of_rows = np.array([row for row, _ in counted])
+        starts = np.flatnonzero(np.diff(of_rows, prepend=-1))
+        table = np.concatenate([one for _, one in counted]).reshape(-1, _COLUMNS)
+        counts[of_rows[starts]] = np.add.reduceat(table, starts, dtype=np.int64)
     taken = [(row, _as_float32(values)) for row, values in samples if values.dtype.kind == "f"]
     if taken:
         values = np.concatenate([values for _, values in taken])

@@ -106,11 +106,10 @@ class Pending:
             return {}
         arrays = iter(self._samples.arrays())
         rows = [[next(arrays) for _ in row] for column in self._histograms.values() for row in column.values()]
-        counts = iter(magnitude_counts(rows))
-        return {
-            quantity: LayerCounts(tuple(column), np.stack([next(counts) for _ in column]))
-            for quantity, column in self._histograms.items()
-        }
+        ends = [*accumulate(len(column) for column in self._histograms.values())]
+        counts = np.split(magnitude_counts(rows), ends[:-1])
+        columns = zip(self._histograms.items(), counts, strict=True)
+        return {quantity: LayerCounts(tuple(column), found) for (quantity, column), found in columns}
 
 
 def measurements(steps: Iterable[Pending]) -> Iterator[Measurement]:

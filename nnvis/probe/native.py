@@ -1,7 +1,7 @@
 """kernels.c, compiled by the machine's own C compiler when it is first wanted; without one, torch's kernels do.
 
 if place := place_of(x):              # (statistics.py) of plain float32 values on the CPU, and not too many
-    sums, counts = output(place, Form(x.shape, unit_dim=1))
+    squares = kernels().squares(place, x.numel())
 
 A call of torch's takes 3 µs for a small tensor, whatever it does, and twice that within a training step, which has just
 pushed its code out of the caches; all moments of 8,192 values take 2 µs here. What is compiled is kept in the user's
@@ -22,7 +22,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
-from ctypes import Array, c_double, c_float, c_int, c_int64, c_void_p
+from ctypes import c_double, c_float, c_int, c_int64, c_void_p
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +89,11 @@ class _Form(ctypes.Structure):
 
 
 class Form:
-    """What the kernels have to know of the outputs of one shape."""
+    """What the kernels have to know of the outputs of one shape.
+
+    sums, counts = Row(), form.counts and form.counts()
+    all_are_finite = kernels().output(place, form.place, counts, sums)  # else the sums are not to be used
+    """
 
     def __init__(
         self, shape: Sequence[int], unit_dim: int | None = None, middle: float = 0.0, far: float = 0.0
@@ -99,12 +103,6 @@ class Form:
         self._form = _Form(math.prod(shape) // max(1, units * inner), units, inner, middle, far)
         self.place = ctypes.addressof(self._form)
         self.counts = None if unit_dim is None else c_float * units
-
-
-def output(place: int, form: Form) -> tuple[Array[c_double], Array[c_float] | None] | None:
-    """What `output_sums` (statistics.py) tells of an output of such a form; None where a value is not finite."""
-    sums, counts = Row(), form.counts and form.counts()
-    return (sums, counts) if kernels().output(place, form.place, counts, sums) else None
 
 
 def scratch(size: int) -> Tensor:

@@ -52,7 +52,7 @@ class Before:
         if (self._places and not self._places.hold(self._small)) or any(map(_has_size, self._left_out)):
             self._sort()
         small = self._places.norms(self._copies) if self._places else ()
-        self._clones = [p.clone() for p in self._large]
+        self._clones = [p.detach().clone() for p in self._large]
         return self._by_position(small, norms(self._large))
 
     def let_go(self) -> None:
@@ -83,7 +83,7 @@ def _has_size(p: Tensor) -> bool:
 def _norms_of_differences(before: list[Tensor], now: Sequence[Tensor]) -> list[Number]:
     """The differences take the place of what was before."""
     if before:
-        torch._foreach_sub_(before, [*now])  # pyright: ignore[reportPrivateImportUsage]
+        torch._foreach_sub_(before, [p.detach() for p in now])  # pyright: ignore[reportPrivateImportUsage]
     return norms(before)
 
 
@@ -122,7 +122,6 @@ class ParameterReadings:
             self._before.let_go()
             self._before = None
 
-    @torch.no_grad()
     def read_gradients(self, *, histogram: bool) -> None:
         """Read `.grad` at the end of a backward pass; a later pass of the same step has accumulated and replaces it."""
         grads = self._gradients([i for i in range(self.count) if i not in self.clipped_norms])
@@ -136,7 +135,6 @@ class ParameterReadings:
         if histogram:
             self._sample(grads)
 
-    @torch.no_grad()
     def read_gradients_of(self, positions: Iterable[int], *, histogram: bool) -> None:
         """Of parameters that an optimizer is about to update while the backward pass goes on."""
         grads = self._gradients(positions)
@@ -146,7 +144,6 @@ class ParameterReadings:
         if histogram:
             self._sample(grads)
 
-    @torch.no_grad()
     def before_update(self, positions: Iterable[int], *, gradients_are_there: bool = True) -> None:
         """Remember where these parameters are, and what is left of their gradients after clipping."""
         key = tuple(positions)
@@ -160,7 +157,6 @@ class ParameterReadings:
         if gradients_are_there and self.grad_norms:
             self._read_clipped(found)
 
-    @torch.no_grad()
     def after_update(self, *, gradients_came: bool = False) -> None:
         """Measure how far each of them moved.
 
@@ -190,7 +186,7 @@ class ParameterReadings:
 
     def _sample(self, grads: Mapping[int, Tensor]) -> None:
         sizes = self._sample_sizes
-        self._grad_samples |= {i: sample(grad, sizes[i]) for i, grad in grads.items() if i in sizes}
+        self._grad_samples |= {i: sample(grad.detach(), sizes[i]) for i, grad in grads.items() if i in sizes}
 
     @property
     def sampled(self) -> bool:

@@ -551,8 +551,8 @@ class Probe:
                 forward_pass.read_inputs(module, reading, (inputs, keywords))
             if step.histogram and tensor is not None and not reading.absence:
                 reading.samples = samples_of(tensor)
-            call = forward_pass.next_call(layer)
-            forward_pass.readings[call] = reading
+            call = layer.name, forward_pass.calls.get(layer.name, 0) + 1
+            forward_pass.calls[layer.name], forward_pass.readings[call] = call[1], reading
             if tensor is not None and tensor.requires_grad and not reading.absence:
                 reading.followed = True
                 forward_pass.hook(tensor, partial(self._output_gradient_arrived, step, forward_pass, reading))

@@ -168,10 +168,6 @@ class ForwardPass:
         if reading.spoilt:
             reading.sums[INPUTS_NONFINITE] = nonfinite_among(inputs) if before is None else before
 
-    def next_call(self, layer: Layer) -> CallKey:
-        call = self.calls[layer.name] = self.calls.get(layer.name, 0) + 1
-        return layer.name, call
-
     @property
     def counted(self) -> dict[CallKey, CallReading]:
         """Of parts, without the calls that were not backpropagated: what they were for raised an error, perhaps."""

@@ -112,15 +112,14 @@ def output_sums(
     RuntimeError and NotImplementedError for a tensor that is not `is_plain`.
     """
     if place := place_of(x):
-        found = native.output(place, _form(x.shape, unit_dim, bounds))
-        if found is not None:
-            return found
+        form = _form(x.shape, unit_dim, bounds)
+        sums, counts = native.Row(), form.counts and form.counts()
+        if native.kernels().output(place, form.place, counts, sums):
+            return sums, counts
     elif not (x.is_floating_point() or x.is_complex()) or not x.numel() or not (x.is_cpu or is_plain(x)):
         return None
-    x = x.detach()
-    sums: Sums = [*NO_SUMS]
+    x, sums, counts = x.detach(), [*NO_SUMS], None
     sums[:UNITS] = moments(x)
-    counts = None
     if unit_dim is not None and x.dim():
         counts = active_counts(x, unit_dim_of(x.dim(), unit_dim), non_negative=non_negative)
         sums[UNITS:SATURATED] = unit_sums(counts)
@@ -243,6 +242,7 @@ def _norms_by_place(tensors: list[Tensor], places: Sequence[int]) -> list[Number
     return [next(found[not place]) for place in places]
 
 
+@torch.no_grad()
 def _norms(tensors: list[Tensor]) -> list[Number]:
     if not all(t.dtype is torch.float32 and t.is_cpu for t in tensors):
         real = [torch.view_as_real(t) if t.is_complex() else t for t in tensors]

@@ -68,8 +68,9 @@ def _to_bytes(values: FloatArray, reason_codes: IntArray, data_type: int) -> byt
     float_type, bits_type, nan = _FORMATS[data_type]
     with np.errstate(over="ignore"):
         numbers = values.astype(float_type)
-    bits = numbers.view(bits_type)
-    bits[np.isnan(numbers)] = nan
-    absent = reason_codes != 0
-    bits[absent] = reason_codes[absent].astype(bits_type) | bits_type.type(nan)
+    gaps = np.isnan(numbers)
+    if gaps.any() or reason_codes.any():
+        bits, absent = numbers.view(bits_type), reason_codes != 0
+        bits[gaps] = nan
+        bits[absent] = reason_codes[absent].astype(bits_type) | bits_type.type(nan)
     return numbers.tobytes()

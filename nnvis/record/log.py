@@ -30,7 +30,15 @@ from nnvis.record.framing import frame
 from nnvis.record.protos import FACTS, NETWORK, Message
 from nnvis.record.reader import EVENT_FILE, ArrayRows, EventData, event_files, read_events
 from nnvis.record.series import network_table, newest_facts
-from nnvis.record.vocabulary import HISTOGRAM_QUANTITIES, Check, LayerCounts, LayerInfo, Measurement
+from nnvis.record.vocabulary import (
+    HISTOGRAM_QUANTITIES,
+    Check,
+    FloatArray,
+    LayerCounts,
+    LayerInfo,
+    LayerValues,
+    Measurement,
+)
 
 OWN_TAGS = frozenset(
     {
@@ -65,8 +73,7 @@ class EventLog:
         self._check_facts: Any = None  # of which that was made
         self._tags: dict[tuple[str, str, tuple[str, ...]], str] = {}  # by kind, quantity and layers: a generation's tag
         self._generations: dict[tuple[str, str], int] = {}  # by kind and quantity
-        self._form: tuple[Any, ...] = ()  # of the usual event: its tags and types, everything but the numbers
-        self._usual_event: Message = None  # filled in again at most steps: a fifth of the cost of building it
+        self._usual: dict[bool, events.Usual] = {}  # with and without histograms
         if written is None:
             self._append(events.new_event(file_version="brain.Event:2"))
         else:
@@ -122,30 +129,27 @@ class EventLog:
 
     def write(self, measurement: Measurement, scalars: Mapping[str, float] = {}) -> None:
         """One measured step: per-layer tensors, scalars beside them, histograms, the band of the gradients."""
-        step, rows = measurement.step, measurement.layers
-        tags = [self._generation("layers", quantity, row.layers) for quantity, row in rows.items()]
-        first = [self._claim(tag, step) for tag in tags]
+        rows, counts = measurement.layers, measurement.histograms
         types, contents = zip(*encode_rows([*rows.values()]), strict=True) if rows else ((), ())
+        buckets = [(q, *found) for q, row in counts.items() for found in events.magnitude_buckets(row.counts)]
         band = dict(events.gradient_band(rows["grad_norm"])) if "grad_norm" in rows else {}
         scalars = {**band, **measurement.scalars, **scalars}
-        usual = not measurement.histograms and not any(first) and all(map(fits_float32, scalars.values()))
-        form = tags, types, [*scalars]
-        if usual and form == self._form:
-            event = self._usual_event
-            events.fill(event, step, measurement.wall_time, contents, scalars.values())
-            for tag in scalars:
-                self._claim(tag, step)
+        columns = [(quantity, row.layers) for quantity, row in (*rows.items(), *counts.items())]
+        form = columns, types, [bucket[:2] for bucket in buckets], [*scalars]
+        usual = self._usual.get(bool(counts))
+        if usual and usual.form == form and all(map(fits_float32, scalars.values())):
+            for tag in usual.tags:
+                self._claim(tag, measurement.step)
+            tables = [events.counts_content(row) for row in counts.values()]
+            event = usual.fill(measurement, [*contents, *tables], [found for *_, found in buckets], scalars.values())
         else:
-            event = events.new_event(step, measurement.wall_time)
-            for (quantity, row), tag, data_type, content, is_first in zip(
-                rows.items(), tags, types, contents, first, strict=True
-            ):
-                events.add_layers(event, tag, quantity, row.layers, data_type, content, is_first)
-            for quantity, counts in measurement.histograms.items():
-                self._add_counts(event, quantity, counts)
+            known = len(self._last)
+            event = events.new_event(measurement.step, measurement.wall_time)
+            self._add_layers(event, rows, types, contents)
+            self._add_counts(event, counts, buckets)
             self._add_scalars(event, scalars)
-            if usual:
-                self._form, self._usual_event = form, event
+            if len(self._last) == known and all(map(fits_float32, scalars.values())):
+                self._usual[bool(counts)] = events.Usual(event, form)
         self._append(event)
 
     def check(self, check: Check) -> None:
@@ -241,12 +245,22 @@ class EventLog:
             if not fits_float32(value):
                 events.add_exact(event, f"exact/{tag}", tag, value, self._claim(f"exact/{tag}", event.step))
 
-    def _add_counts(self, event: Message, quantity: str, row: LayerCounts) -> None:
-        tag = self._generation("histograms", quantity, row.layers)
-        events.add_counts(event, tag, quantity, row, self._claim(tag, event.step))
-        for position, buckets in events.magnitude_buckets(row.counts):
-            tag = f"log10_{quantity}/{position:03d}.{row.layers[position]}"
-            events.add_histogram(event, tag, buckets, self._claim(tag, event.step))
+    def _add_layers(
+        self, event: Message, rows: Mapping[str, LayerValues], types: Sequence[int], contents: Sequence[bytes]
+    ) -> None:
+        for (quantity, row), data_type, content in zip(rows.items(), types, contents, strict=True):
+            tag = self._generation("layers", quantity, row.layers)
+            events.add_layers(event, tag, quantity, row.layers, data_type, content, self._claim(tag, event.step))
+
+    def _add_counts(
+        self, event: Message, counts: Mapping[str, LayerCounts], buckets: Sequence[tuple[str, int, FloatArray]]
+    ) -> None:
+        for quantity, row in counts.items():
+            tag = self._generation("histograms", quantity, row.layers)
+            events.add_counts(event, tag, quantity, row, self._claim(tag, event.step))
+        for quantity, position, found in buckets:
+            tag = f"log10_{quantity}/{position:03d}.{counts[quantity].layers[position]}"
+            events.add_histogram(event, tag, found, self._claim(tag, event.step))
 
     def _generation(self, kind: str, quantity: str, layers: tuple[str, ...]) -> str:
         """The tag for such a set of layers: a tag of its own for each, since names in metadata cannot change."""
