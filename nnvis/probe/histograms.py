@@ -44,6 +44,7 @@ def sample(x: Tensor, size: int = SAMPLE_SIZE) -> Sample:
         count = x.numel()
         native.kernels().magnitudes(place, count, _stride(count, size), _place_of_columns(), BINS, counts)
         return counts
+    x = x.detach()
     values = (torch.view_as_real(x) if x.is_complex() else x).reshape(-1)
     taken = values[:: _stride(values.numel(), size)]
     return taken.clone() if taken.dtype in (torch.float32, torch.float64) else taken.float()

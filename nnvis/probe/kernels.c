@@ -13,7 +13,7 @@
 #define WIDE
 #endif
 
-enum { LANES = 16, BLOCK = 256 };
+enum { LANES = 16, BLOCK = 256, SIDE_BY_SIDE = 64 };
 enum { /* the order of what is read of one call of a layer, as in statistics.py */
     SIZE, MEAN, SQUARED_DEVIATIONS, ABSMAX, NONFINITE, UNITS, ACTIVE, ACTIVE_UNITS, SATURATED,
     INPUTS_NONFINITE, GRAD_SIZE, GRAD_SQUARES, GRAD_NONFINITE, ABSENT, NO_GRADIENT
@@ -106,18 +106,29 @@ WIDE void moments(const float *x, int64_t n, double *found) {
     found[2] = magnitude;
 }
 
-/* By unit, how many values are not 0; x has the shape (outer, units, inner). */
+/* By unit, how many values are not 0; x has the shape (outer, units), */
+WIDE void active_in_rows(const float *x, int64_t outer, int64_t units, float *counts) {
+    int64_t done = 0; /* units */
+    for (; done + SIDE_BY_SIDE <= units; done += SIDE_BY_SIDE) {
+        float totals[SIDE_BY_SIDE] = {0};
+        for (int64_t o = 0; o < outer; o++)
+            for (int j = 0; j < SIDE_BY_SIDE; j++) totals[j] += x[o * units + done + j] != 0;
+        memcpy(counts + done, totals, sizeof totals);
+    }
+    memset(counts + done, 0, (units - done) * sizeof *counts);
+    for (int64_t o = 0; o < outer; o++)
+        for (int64_t u = done; u < units; u++) counts[u] += x[o * units + u] != 0;
+}
+
+/* or (outer, units, inner). */
 WIDE void active(const float *x, int64_t outer, int64_t units, int64_t inner, float *counts) {
     memset(counts, 0, units * sizeof *counts);
     for (int64_t o = 0; o < outer; o++)
-        if (inner == 1)
-            for (int64_t u = 0; u < units; u++) counts[u] += *x++ != 0;
-        else
-            for (int64_t u = 0; u < units; u++, x += inner) {
-                int32_t count = 0;
-                for (int64_t i = 0; i < inner; i++) count += x[i] != 0;
-                counts[u] += count;
-            }
+        for (int64_t u = 0; u < units; u++, x += inner) {
+            int32_t count = 0;
+            for (int64_t i = 0; i < inner; i++) count += x[i] != 0;
+            counts[u] += count;
+        }
 }
 
 /* How many values are at least `far` from `middle`. */
@@ -144,7 +155,8 @@ int output(const float *x, const Form *form, float *counts, double *sums) {
     sums[UNITS] = sums[GRAD_SIZE] = 1;
     sums[ACTIVE] = sums[ACTIVE_UNITS] = sums[SATURATED] = sums[GRAD_SQUARES] = sums[GRAD_NONFINITE] = NAN;
     if (counts) {
-        active(x, form->outer, units, form->inner, counts);
+        if (form->inner == 1) active_in_rows(x, form->outer, units, counts);
+        else active(x, form->outer, units, form->inner, counts);
         sums[UNITS] = units;
         sums[ACTIVE] = sums[ACTIVE_UNITS] = 0;
         for (int64_t u = 0; u < units; u++) {

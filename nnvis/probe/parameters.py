@@ -186,7 +186,7 @@ class ParameterReadings:
 
     def _sample(self, grads: Mapping[int, Tensor]) -> None:
         sizes = self._sample_sizes
-        self._grad_samples |= {i: sample(grad.detach(), sizes[i]) for i, grad in grads.items() if i in sizes}
+        self._grad_samples |= {i: sample(grad, sizes[i]) for i, grad in grads.items() if i in sizes}
 
     @property
     def sampled(self) -> bool:

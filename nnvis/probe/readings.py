@@ -227,7 +227,7 @@ def read_gradient(gradient: Tensor) -> Gradient:
 
 def samples_of(x: Tensor) -> tuple[Sample, ...]:
     """Of an output or its gradient, for the histogram."""
-    return (sample(x.detach()),) if x.numel() else ()
+    return (sample(x),) if x.numel() else ()
 
 
 def nonfinite_given(size: Number, x: Tensor) -> Number:
