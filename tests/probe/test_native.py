@@ -54,10 +54,12 @@ def test_moments_and_squares_of_any_values(values):
 
 
 @needs_kernels
-@pytest.mark.parametrize("unit_dim", [0, 1, 2])
-def test_active_values_of_units_in_any_dimension(unit_dim):
-    x = torch.randn(4, 5, 6, generator=torch.Generator().manual_seed(0)).relu()
-    others = tuple(d for d in range(3) if d != unit_dim)
+@pytest.mark.parametrize(
+    ("shape", "unit_dim"), [((4, 5, 6), 0), ((4, 5, 6), 1), ((4, 5, 6), 2), ((7, 64), 1), ((3, 5, 150), 2), ((200,), 0)]
+)
+def test_active_values_of_units_in_any_dimension(shape, unit_dim):
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(0)).relu()
+    others = tuple(d for d in range(x.dim()) if d != unit_dim)
     found = output_of(x, native.Form(x.shape, unit_dim))
     assert found is not None
     assert found[1] is not None

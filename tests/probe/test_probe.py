@@ -605,6 +605,23 @@ def test_nothing_is_left_behind():
     assert all(p._backward_hooks is None and p._post_accumulate_grad_hooks is None for p in model.parameters())
 
 
+def test_torch_looks_for_no_hooks_at_parameters_afterwards():
+    """It keeps looking into the dict of a post-accumulate hook that was removed: 0.5 µs a parameter, for good."""
+    model, inputs = mlp(), batch(9, 6)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with Probe(model, [optimizer], write=lambda m: None, every=1):
+        model(inputs).sum().backward()
+        both = [(p._backward_hooks, p._post_accumulate_grad_hooks) for p in model.parameters()]
+        optimizer.step()
+    held = [hooks for pair in both for hooks in pair if hooks is not None]
+    assert held
+    called = []
+    for hooks in held:
+        hooks[0] = called.append
+    model(inputs).sum().backward()
+    assert not called
+
+
 def test_between_measured_steps_no_hook_is_live():
     live = []
     model = mlp()

@@ -13,7 +13,7 @@ import pytest
 
 from nnvis.errors import InputError, RunError
 from nnvis.record import EventLog, LayerCounts, LayerInfo, LayerValues, Measurement, expected_bytes, load_run
-from nnvis.record.events import gradient_band, magnitude_buckets
+from nnvis.record.events import Usual, gradient_band, magnitude_buckets
 
 
 def row(*layers: str, value: float = 1.0) -> LayerValues:
@@ -81,6 +81,36 @@ def test_resume_gives_the_bytes_of_an_unbroken_log(tmp_path: Path, monkeypatch: 
         steps(log, 3, 6)
     assert only_file(tmp_path / "broken").read_bytes() == only_file(tmp_path / "unbroken").read_bytes()
     assert load_run(tmp_path / "broken").network == tuple(table)
+
+
+def test_an_event_that_is_filled_in_again_is_like_one_built_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever changes from step to step: layers, gaps, float64 where float32 would not do, occupied buckets, tags."""
+    monkeypatch.setattr("time.time", lambda: 1e9)
+    random, filled_in = np.random.default_rng(0), []
+    fill = Usual.fill
+    monkeypatch.setattr(Usual, "fill", lambda self, *given: filled_in.append(1) or fill(self, *given))
+
+    def measurement(step: int) -> Measurement:
+        names = [("a", "b"), ("a", "b", "c")][random.random() < 0.1]
+        absent = random.random(len(names)) < 0.2
+        values = np.where(absent, np.nan, random.choice([0.0, 1.0, 1e-3, 1e-200], len(names), p=[0.2, 0.5, 0.2, 0.1]))
+        rows = {"grad_norm": LayerValues(names, values, absent * 5), "update_norm": row(*names, value=step)}
+        occupied = random.random((len(names), 34)) < random.choice([0, 0.02, 1])
+        table = {"grad": LayerCounts(names, occupied * random.integers(1, 9, (len(names), 34)))}
+        scalars = {"lr": 0.1 / (1 + step)} | ({"tiny": 1e-60} if random.random() < 0.1 else {})
+        return Measurement(step, rows, table if step % 3 == 0 else {}, scalars, [None, 1e9 + step][step % 2])
+
+    measured = [measurement(step) for step in range(300)]
+    with EventLog.create(tmp_path / "again") as again, EventLog.create(tmp_path / "anew") as anew:
+        for one in measured:
+            again.write(one)
+        for one in measured:
+            anew._usual.clear()
+            anew.write(one)
+    assert 20 < len(filled_in) < 280
+    assert only_file(tmp_path / "again").read_bytes() == only_file(tmp_path / "anew").read_bytes()
 
 
 def test_flush_makes_durable_what_was_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
