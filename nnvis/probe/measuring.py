@@ -149,9 +149,8 @@ def _in_a_row(sums: Sequence[Sums], others: Sequence[Number]) -> FloatArray | Tr
     kinds = {*map(type, others)} | {type(one[MEAN]) for one in sums if one.__class__ is not Row}
     if any(issubclass(kind, Tensor) for kind in kinds):
         return Transfer([*chain.from_iterable(sums), *others])
-    numbers: Sequence[Any] = others  # floats, by now
     rows: list[Any] = [one if one.__class__ is Row else Row(*one) for one in sums]
-    return np.frombuffer(b"".join([*rows, array("d", numbers)]))
+    return np.frombuffer(b"".join([*rows, array("d", map(float, others))]))
 
 
 def _histogram_columns(

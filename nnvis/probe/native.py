@@ -100,7 +100,7 @@ class Form:
     ) -> None:
         """`unit_dim` from 0 on; without it no units are looked at, where `far` is 0 no saturation."""
         units, inner = (1, 1) if unit_dim is None else (shape[unit_dim], math.prod(shape[unit_dim + 1 :]))
-        self._form = _Form(math.prod(shape) // max(1, units * inner), units, inner, middle, far)
+        self._form = _Form(math.prod(shape) // (units * inner), units, inner, middle, far)
         self.place = ctypes.addressof(self._form)
         self.counts = None if unit_dim is None else c_float * units
 
@@ -124,7 +124,9 @@ class Places:
         self._of_sizes = (c_int64 * self._count)(*self.sizes)
 
     def hold(self, tensors: Sequence[Tensor]) -> bool:
-        """Whether the values of these tensors, which are the same as before, still lie there."""
+        """Whether the values of these tensors, as many as before and with the same sizes, lie there."""
+        if len(tensors) != self._count:
+            return False
         for tensor, place, size in zip(tensors, self._places, self.sizes, strict=True):
             if tensor.layout is not torch.strided or tensor.dtype is not torch.float32:
                 return False

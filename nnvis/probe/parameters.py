@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from operator import attrgetter
 
 import torch
 from torch import Tensor, nn
 
 from nnvis.probe import native
 from nnvis.probe.histograms import Sample, sample
-from nnvis.probe.readings import nonfinite_given
-from nnvis.probe.statistics import Norms, Number, norms, place_of
+from nnvis.probe.statistics import Norms, Number, count_nonfinite, is_finite, norms, number, place_of
 
 Readings = dict[int, Number]  # by the parameter's position in the model's list
 
@@ -177,7 +177,7 @@ class ParameterReadings:
         """By position, where there is one."""
         parameters = self.parameters
         there = {i: grad for i in positions if (grad := parameters[i].grad) is not None}
-        if True in [grad.is_sparse for grad in there.values()]:
+        if any(map(attrgetter("is_sparse"), there.values())):
             return {i: gradient_values(grad) for i, grad in there.items()}
         return there
 
@@ -200,8 +200,8 @@ class ParameterReadings:
 
 def _nonfinite(found: Readings, grads: Mapping[int, Tensor]) -> Readings:
     """How many NaN and Inf there are in gradients with such norms."""
-    unsure = [i for i, norm in found.items() if norm.__class__ is not float or norm - norm != 0]
-    return dict.fromkeys(found, 0.0) | {i: nonfinite_given(found[i], grads[i]) for i in unsure}
+    unsure = [i for i, norm in found.items() if not is_finite(norm)]
+    return dict.fromkeys(found, 0.0) | {i: number(count_nonfinite(grads[i])) for i in unsure}
 
 
 def gradient_values(grad: Tensor) -> Tensor:

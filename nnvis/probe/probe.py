@@ -20,7 +20,7 @@ import math
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import partial
 from time import perf_counter
@@ -41,7 +41,7 @@ from torch.nn.modules.module import (
     register_module_parameter_registration_hook,
 )
 from torch.optim import Optimizer
-from torch.utils.hooks import RemovableHandle
+from torch.utils.hooks import RemovableHandle, unserializable_hook
 
 from nnvis.errors import tell
 from nnvis.probe.formulas import Owners
@@ -209,13 +209,7 @@ class Probe:
         self._flush_last()
         self._end_step()
         self._before.clear()
-        self._tidy_parameters()
-
-    def _tidy_parameters(self) -> None:
-        """Where hooks were, torch leaves empty dicts, which take 1 µs of each parameter in each backward pass."""
-        for parameter in self._parameters:
-            if parameter._backward_hooks is not None and not parameter._backward_hooks:  # one was a layer's output
-                parameter._backward_hooks = None
+        _tidy(self._parameters)
 
     def fail(self, error: Exception) -> None:
         """Stop for good, with a warning: nothing that goes wrong in here ends a training.
@@ -339,9 +333,8 @@ class Probe:
             step.handles.append(_hook_with_keywords(self._after_forward))
         if self._by_parameters or not by_layers:
             step.by_parameters = False
-            for parameter in self._parameters:
-                if parameter.requires_grad:
-                    step.handles.append(parameter.register_hook(self._parameter_gradient_arrives))
+            step.hooked = [p for p in self._parameters if p.requires_grad]
+            step.handles += [p.register_hook(self._parameter_gradient_arrives) for p in step.hooked]
 
     @_spares_the_training
     def _became_part(self, module: nn.Module, name: str, part: nn.Module | None) -> None:
@@ -358,7 +351,6 @@ class Probe:
         """By `load_state_dict(assign=True)`, say."""
         self._changed |= module in self._parts
 
-    @_spares_the_training
     def _find_again(self, step: _Step) -> None:
         """As a forward pass begins: a step in which others were measured already is let go."""
         if step.last_pass is not None:
@@ -371,6 +363,7 @@ class Probe:
     def _end_step(self) -> None:
         if self._current is not None:
             self._current.unhook()
+            _tidy(self._current.hooked)
             self._current.parameters.let_go()
             if self._current.backward_passes and self._current.by_parameters is not None:
                 self._by_parameters = self._current.by_parameters
@@ -392,6 +385,7 @@ class Probe:
     @_spares_the_training
     def _read_before_update(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         if self._current is not None and not is_inner_step(optimizer):
+            self._current.forget_failed_backward()
             owned = [id(p) for group in optimizer.param_groups for p in group["params"]]
             positions = [self._positions[p] for p in owned if p in self._positions]
             if self._current.awaits_end_of_backward:
@@ -449,10 +443,7 @@ class Probe:
             if not self._pending[-1].under_way:
                 self._flush_if_due()
             self.steps_measured += 1
-        by_parameters = self._current is not None and self._current.by_parameters is not None
         self._end_step()
-        if by_parameters:
-            self._tidy_parameters()
         self.step += 1
         self._begin_step()
 
@@ -511,6 +502,7 @@ class Probe:
             if is_compiling() or is_tracing() or maybe_current_level() is not None:  # no training
                 step.open_pass = None
                 return
+            step.forget_failed_backward()
             if self._changed:
                 self._find_again(step)
             if self._current is None:
@@ -522,13 +514,15 @@ class Probe:
     @_spares_the_training
     def _look_at_inputs(self, module: nn.Module, inputs: Any) -> None:
         """Of a layer that will leave nothing of them."""
-        if self._current is not None and self._current.open_pass is not None:
+        if self._current is not None and self._current.open_pass is not None and not is_compiling():
             self._current.open_pass.inputs_nonfinite[module] = nonfinite_among(inputs)
 
     @_spares_the_training_quickly
     def _after_forward(self, module: nn.Module, inputs: Any, keywords: Any, output: Any) -> None:
         step = self._current
         if step is None or self._paused:
+            return
+        if type(output) is not Tensor and is_compiling():  # a part is being exported: it runs as it does otherwise
             return
         forward_pass = step.open_pass
         recomputed = forward_pass is None or forward_pass.of_parts
@@ -551,8 +545,9 @@ class Probe:
                 forward_pass.read_inputs(module, reading, (inputs, keywords))
             if step.histogram and tensor is not None and not reading.absence:
                 reading.samples = samples_of(tensor)
-            call = layer.name, forward_pass.calls.get(layer.name, 0) + 1
-            forward_pass.calls[layer.name], forward_pass.readings[call] = call[1], reading
+            calls = forward_pass.calls[layer.name] = forward_pass.calls.get(layer.name, 0) + 1
+            call = layer.name, calls
+            forward_pass.readings[call] = reading
             if tensor is not None and tensor.requires_grad and not reading.absence:
                 reading.followed = True
                 forward_pass.hook(tensor, partial(self._output_gradient_arrived, step, forward_pass, reading))
@@ -634,6 +629,7 @@ class Probe:
         grads = [gradient_values(p.grad) for p in self._parameters if p.grad is not None]
         return not any(not looking_is_free(grad) or bool(grad.any()) for grad in grads)
 
+    @unserializable_hook  # copies in other processes have none, and that is no cause for a warning
     @_spares_the_training
     def _parameter_gradient_arrives(self, gradient: Tensor) -> None:
         if self._current is not None and not self._current.awaits_end_of_backward:
@@ -728,6 +724,7 @@ class _Step:
         self.parameters = parameters
         self.scalars: dict[str, Number] = {}
         self.handles: list[RemovableHandle] = []
+        self.hooked: Sequence[nn.Parameter] = ()
         self.backward_passes = 0
         self.scaler_updates = 0  # when the backward pass ended
         self.awaits_end_of_backward = False
@@ -750,6 +747,11 @@ class _Step:
             handle.remove()
         for forward_pass in self.passes:
             forward_pass.unhook()
+
+    def forget_failed_backward(self) -> None:
+        """Of a backward pass that raises nobody is told the end."""
+        if self.awaits_end_of_backward and torch._C._current_graph_task_id() == -1:
+            self.awaits_end_of_backward, self.arrived, self.grads = False, [], []
 
     def backpropagate(self, arrived: list[_Arrived]) -> None:
         """What a backward pass has brought belongs to this step, and the forward passes that it went through."""
@@ -805,6 +807,13 @@ class _Paused:
 
     def __exit__(self, *exception: object) -> None:
         self._probe._paused = False
+
+
+def _tidy(parameters: Iterable[nn.Parameter]) -> None:
+    """Where hooks were, torch leaves empty dicts, which take 1 µs of each parameter in each backward pass."""
+    for parameter in parameters:
+        if parameter._backward_hooks is not None and not parameter._backward_hooks:
+            parameter._backward_hooks = None
 
 
 def _is_running(module: nn.Module) -> bool:

@@ -6,6 +6,7 @@ and several passes before one optimizer step (micro-batches) are pooled.
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -32,6 +33,7 @@ from nnvis.probe.statistics import (
     Sums,
     both_counts,
     count_nonfinite,
+    is_finite,
     is_plain,
     number,
     output_sums,
@@ -220,21 +222,18 @@ def nonfinite_among(inputs: Any) -> Number:
 def read_gradient(gradient: Tensor) -> Gradient:
     """All that is read of the gradient with respect to one output, but for its histogram."""
     x = gradient.detach() if gradient.requires_grad else gradient
-    squares = squared_norm(x)
-    is_finite = squares.__class__ is float and squares - squares == 0
-    return x.numel(), squares, 0.0 if is_finite else nonfinite_given(squares, x)
+    try:
+        squares = squared_norm(x)
+        return x.numel(), squares, 0.0 if is_finite(squares) else number(count_nonfinite(x))
+    except (RuntimeError, NotImplementedError):
+        if is_plain(x):
+            raise
+        return 1, math.nan, math.nan  # of autograd.grad(is_grads_batched=True), which leaves no gradient behind
 
 
 def samples_of(x: Tensor) -> tuple[Sample, ...]:
     """Of an output or its gradient, for the histogram."""
-    return (sample(x),) if x.numel() else ()
-
-
-def nonfinite_given(size: Number, x: Tensor) -> Number:
-    """The number of NaN and Inf in `x`, whose norm (or its square) is `size`: counted only where it can be above 0."""
-    if size.__class__ is float and size - size == 0:
-        return 0.0
-    return number(count_nonfinite(x))
+    return (sample(x),) if is_plain(x) and x.numel() else ()
 
 
 def pooled(passes: Iterable[ForwardPass]) -> dict[CallKey, CallReading]:

@@ -15,14 +15,12 @@ import functools
 import math
 from collections.abc import MutableSequence, Sequence
 from ctypes import Array, c_double, c_float
-from operator import is_
 from typing import NamedTuple
-from weakref import ref
 
 import torch
 from torch import Tensor, nn
 from torch import _foreach_norm as foreach_norm  # pyright: ignore[reportPrivateImportUsage]
-from torch._C._functorch import is_functorch_wrapped_tensor
+from torch._C._functorch import is_functorch_wrapped_tensor, is_legacy_batchedtensor
 
 from nnvis.probe import native
 from nnvis.probe.layers import unit_dim_of
@@ -51,7 +49,7 @@ def looking_is_free(x: Tensor) -> bool:
 
 def is_plain(x: Tensor) -> bool:
     """Whether its values can be looked at as an array."""
-    odd = x.is_nested or x.is_meta or is_functorch_wrapped_tensor(x)
+    odd = x.is_nested or x.is_meta or is_functorch_wrapped_tensor(x) or is_legacy_batchedtensor(x)
     return x.layout is torch.strided and not odd
 
 
@@ -209,23 +207,19 @@ def squared_norm(x: Tensor) -> Number:
 
 
 class Norms:
-    """Reads norms; of the same tensors again it is quicker, if they still lie where they did. It keeps none alive."""
+    """Reads norms; of tensors that lie where those before did it is quicker."""
 
     def __init__(self) -> None:
         self._places: native.Places | None = None
-        self._read: Sequence[ref[Tensor]] = ()
 
     def of(self, tensors: list[Tensor]) -> list[Number]:
         """L2 norm of each of many tensors; right for 1e-23 and for 1e20."""
-        if self._places is None or not self._are_those(tensors) or not self._places.hold(tensors):
+        if self._places is None or not self._places.hold(tensors):
             places = [place_of(t) for t in tensors]
             if not places or not all(places):
-                return _norms_by_place(tensors, places)
-            self._places, self._read = native.Places(tensors, places), [*map(ref, tensors)]
+                return _norms_of_any(tensors, places)
+            self._places = native.Places(tensors, places)
         return [*self._places.norms()]
-
-    def _are_those(self, tensors: list[Tensor]) -> bool:
-        return len(tensors) == len(self._read) and all(map(is_, tensors, [known() for known in self._read]))
 
 
 def norms(tensors: list[Tensor]) -> list[Number]:
@@ -233,13 +227,13 @@ def norms(tensors: list[Tensor]) -> list[Number]:
     return Norms().of(tensors)
 
 
-def _norms_by_place(tensors: list[Tensor], places: Sequence[int]) -> list[Number]:
-    """Of tensors some of which the compiled kernels take."""
-    if not any(places):
-        return _norms(tensors) if tensors else []
-    small = [t for t, place in zip(tensors, places, strict=True) if place]
-    found = iter(norms(small)), iter(_norms([t for t, place in zip(tensors, places, strict=True) if not place]))
-    return [next(found[not place]) for place in places]
+def _norms_of_any(tensors: list[Tensor], places: Sequence[int]) -> list[Number]:
+    """Of those with a place by the kernels, of the others by torch."""
+    placed = [(t, place) for t, place in zip(tensors, places, strict=True) if place]
+    others = [t for t, place in zip(tensors, places, strict=True) if not place]
+    by_kernels = iter(native.Places(*zip(*placed, strict=True)).norms() if placed else ())
+    by_torch = iter(_norms(others) if others else ())
+    return [next(by_kernels if place else by_torch) for place in places]
 
 
 @torch.no_grad()
@@ -253,6 +247,11 @@ def _norms(tensors: list[Tensor]) -> list[Number]:
         n if low < n < high else torch.linalg.vector_norm(t, dtype=torch.float64).item()
         for n, t in zip(quick, tensors, strict=True)
     ]
+
+
+def is_finite(size: Number) -> bool:
+    """Whether it is known to be; of what is on a device nothing is."""
+    return isinstance(size, float) and math.isfinite(size)
 
 
 def count_nonfinite(x: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ import math
 import warnings
 from typing import Any, cast
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -289,3 +290,88 @@ def test_optimizers_that_update_while_the_backward_pass_goes_on(backwards, every
             assert seen.scalars["clip_factor"] == pytest.approx(1.0)
         reference.step()
     assert all(torch.equal(p, q) for p, q in zip(model.parameters(), plain.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_after_a_backward_pass_that_raises_the_next_step_is_measured(compiled):
+    model, written = mlp(), []
+    call = cast(nn.Module, torch.compile(model, backend="eager")) if compiled else model
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+
+    def raises(gradient: Tensor) -> None:
+        raise ValueError("no gradient")
+
+    with Probe(model, [optimizer], write=written.append, every=1) as probe:
+        for k in range(4):
+            if k == 1:
+                handle = model.get_parameter("0.weight").register_hook(raises)
+                with pytest.raises(ValueError, match="no gradient"):
+                    call(batch(k)).square().mean().backward()
+                handle.remove()
+                optimizer.zero_grad()
+            if k == 2:
+                handle = model.get_parameter("0.weight").register_hook(raises)
+                with pytest.raises(ValueError, match="no gradient"):  # and the loop goes on to its update
+                    call(batch(k)).square().mean().backward()
+                handle.remove()
+            else:
+                call(batch(k)).square().mean().backward()
+            optimizer.step()
+            optimizer.zero_grad()
+    assert not probe.failure
+    assert probe.step == 4
+    assert [m.step for m in written] == ([0, 3] if compiled else [0, 1, 3])
+    for m in written:
+        assert np.isfinite(m.layers["grad_norm"].values).all()
+
+
+class ExportsAPart(nn.Module):
+    """As lazily, within its first forward pass, as a runtime that makes kernels of parts does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.inner, self.last = nn.Linear(6, 8), mlp(), nn.Linear(8, 3)
+        self.exported: list[Any] = []
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.exported:
+            self.exported.append(torch.export.export(self.inner, (x.detach(),), strict=False))
+        return self.last(self.first(x))
+
+
+def operations(exported: Any) -> list[str]:
+    return [str(node.target) for node in exported.graph.nodes]
+
+
+def test_what_is_exported_in_a_measured_pass_is_as_without_a_probe():
+    plain, model = ExportsAPart(), ExportsAPart()
+    plain(batch())
+    watched(model, lambda model, k: model(batch(k)).square().mean().backward(), steps=2)
+    assert operations(model.exported[0]) == operations(plain.exported[0])
+
+
+def test_a_part_that_is_exported_while_a_loop_calls_parts_is_as_without_a_probe():
+    def step(model: nn.Module, k: int) -> None:
+        hidden = cast(Any, model)[0](batch(k))
+        exported.append(torch.export.export(cast(Any, model)[1], (hidden.detach(),), strict=False))
+        cast(Any, model)[2](cast(Any, model)[1](hidden)).square().mean().backward()
+
+    exported: list[Any] = []
+    written = watched(mlp(), step, steps=2)
+    plain = torch.export.export(nn.Tanh(), (torch.ones(8, 8),), strict=False)
+    assert [operations(one) for one in exported] == [operations(plain)] * 2
+    assert all(m.layers["activation_std"].layers == ("0", "1", "2") for m in written)
+
+
+def test_batched_gradients_of_autograd_grad_pass_by():
+    """Of several losses at once, through layers that are watched: nothing is accumulated, and the step is measured."""
+
+    def step(model: nn.Module, k: int) -> None:
+        output = model(batch(k))
+        torch.autograd.grad(output, [*model.parameters()], torch.eye(24).view(24, 8, 3), True, is_grads_batched=True)
+        output.square().mean().backward()
+
+    seen = watched(mlp(), step, steps=2)
+    plain = watched(mlp(), lambda model, k: model(batch(k)).square().mean().backward(), steps=2)
+    for one, other in zip(seen, plain, strict=True):
+        np.testing.assert_allclose(one.layers["grad_norm"].values, other.layers["grad_norm"].values, rtol=1e-6)

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules import module as torch_module
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.hooks import warn_if_has_hooks
 
 from nnvis.errors import InputError
 from nnvis.probe import Probe, native, statistics
@@ -603,6 +604,37 @@ def test_nothing_is_left_behind():
     assert not optimizer._optimizer_step_pre_hooks
     assert not optimizer._optimizer_step_post_hooks
     assert all(p._backward_hooks is None and p._post_accumulate_grad_hooks is None for p in model.parameters())
+
+
+def test_parameters_that_are_replaced_in_a_measured_step_keep_nothing():
+    model = mlp()
+    optimizer, before = torch.optim.SGD(model.parameters(), lr=0.1), [*model.parameters()]
+    with Probe(model, [optimizer], write=lambda m: None, every=1):
+        model.load_state_dict({name: p.clone() for name, p in model.state_dict().items()}, assign=True)
+        loss_on(batch(9, 6))(model).backward()
+        optimizer.step()
+    assert all(p._backward_hooks is None for p in (*before, *model.parameters()))
+
+
+def test_a_parameter_goes_to_another_process_without_a_warning():
+    model = mlp()
+    with Probe(model, [torch.optim.SGD(model.parameters())], write=lambda m: None, every=1):
+        assert all(p._backward_hooks for p in model.parameters())
+        for p in model.parameters():
+            warn_if_has_hooks(p)  # what torch.multiprocessing asks; a warning is an error here
+
+
+def test_gradients_can_be_swapped_in_a_measured_step(monkeypatch):
+    """Torch refuses to swap tensors of which anybody holds a weak reference."""
+    monkeypatch.setattr(torch.__future__, "_swap_module_params_on_conversion", True)
+    model, written = mlp(), Steps()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with Probe(model, [optimizer], write=written.append, every=1) as probe:
+        loss_on(batch(9, 6))(model).backward()
+        model.double()
+        optimizer.step()
+    assert not probe.failure
+    assert written[0].scalars["clip_factor"] == pytest.approx(1)
 
 
 def test_torch_looks_for_no_hooks_at_parameters_afterwards():
