@@ -5,7 +5,7 @@
 
 A 20 x 256 MLP, batches of 128, on the CPU. Each tool is paired with the bare loop, in turn (A B B A ...); the ratio is
 taken within each pair. What is timed is the loop, without opening and closing the tool. Everything is as wide open as
-the tool allows and measures at every step, unless its row says otherwise.
+the tool allows and measures at every step, unless its row says otherwise. The allocator keeps memory (watch.py).
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from watch import keep_memory
 
 import nnvis
 from nnvis.bench import paired
@@ -192,6 +193,7 @@ def main() -> None:
     parser.add_argument("-o", "--out", type=Path, help="the table, as Markdown")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
+    keep_memory()
     lines = []
     for line in rows(options.pairs, options.seconds):
         print(line, flush=True)
