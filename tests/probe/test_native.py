@@ -55,7 +55,17 @@ def test_moments_and_squares_of_any_values(values):
 
 @needs_kernels
 @pytest.mark.parametrize(
-    ("shape", "unit_dim"), [((4, 5, 6), 0), ((4, 5, 6), 1), ((4, 5, 6), 2), ((7, 64), 1), ((3, 5, 150), 2), ((200,), 0)]
+    ("shape", "unit_dim"),
+    [
+        ((4, 5, 6), 0),
+        ((4, 5, 6), 1),
+        ((4, 5, 6), 2),
+        ((7, 63), 1),
+        ((7, 64), 1),
+        ((7, 65), 1),
+        ((3, 5, 150), 2),
+        ((9,), 0),
+    ],
 )
 def test_active_values_of_units_in_any_dimension(shape, unit_dim):
     x = torch.randn(shape, generator=torch.Generator().manual_seed(0)).relu()

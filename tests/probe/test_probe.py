@@ -637,6 +637,16 @@ def test_gradients_can_be_swapped_in_a_measured_step(monkeypatch):
     assert written[0].scalars["clip_factor"] == pytest.approx(1)
 
 
+def test_gradients_that_lie_elsewhere_after_clipping_are_found():
+    def halve(model: nn.Module) -> None:
+        for p in model.parameters():
+            assert p.grad is not None
+            p.grad.data = p.grad.data / 2  # the same tensor, in other memory
+
+    written = watch(mlp(), loss_on(batch(9, 6)), steps=2, between=halve)
+    assert [m.scalars["clip_factor"] for m in written] == [pytest.approx(0.5)] * 2
+
+
 def test_torch_looks_for_no_hooks_at_parameters_afterwards():
     """It keeps looking into the dict of a post-accumulate hook that was removed: 0.5 µs a parameter, for good."""
     model, inputs = mlp(), batch(9, 6)
