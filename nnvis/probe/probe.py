@@ -93,7 +93,7 @@ def _spares_the_training(method: Callable[..., Any]) -> Callable[..., None]:
 
 
 def _spares_the_training_quickly(method: Callable[..., Any]) -> Callable[..., None]:
-    """The same for hooks of each layer, which get four arguments: with `*args` each call takes 1 µs more."""
+    """The same for hooks of each layer, which get four arguments: Python calls with `*args` more slowly."""
 
     @functools.wraps(method)
     def hook(self: Probe, one: Any, two: Any, three: Any, four: Any) -> None:

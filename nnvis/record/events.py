@@ -42,7 +42,7 @@ class HyperParameter:
 
 
 class Usual:
-    """An event whose form comes again and again: to fill in other numbers takes a fifth of building it."""
+    """An event whose form comes again and again: to fill in other numbers is quicker than to build it."""
 
     def __init__(self, event: Message, form: Any) -> None:
         """`form`: what says that another event would be like this one but for its numbers."""
@@ -100,6 +100,7 @@ def add_counts(event: Message, tag: str, quantity: str, row: LayerCounts, first:
 
 
 def counts_content(row: LayerCounts) -> bytes:
+    """The histograms of every layer as the bytes of one tensor (L, B + 2) of int32."""
     return row.counts.astype("<i4").tobytes()
 
 
